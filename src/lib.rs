@@ -1,0 +1,33 @@
+//! nodelith builds immutable Kubernetes node images, boots them and proves what they claim.
+//!
+//! Nouns are data, verbs are stages; a module may use only modules that stand **below** it in this table, which
+//! `tests/house_rules.rs` reads and holds:
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `cli` | one file per verb; the only place that prints |
+//! | `pipeline` | the story: lock, build, test as a list of stages |
+//! | `trial` | image + claims → verdict |
+//! | `image` | tree → EROFS → verity → UKI → disk |
+//! | `assemble` | packages, roles, accounts, units → tree |
+//! | `fetch` | locked → fetched: every object verified and in the store |
+//! | `resolve` | spec + indexes → lock; the only stage that chooses |
+//! | `lab` | QEMU machines, the switch between them, their consoles |
+//! | `remote` | HTTP with retries, mirrors |
+//! | `store` | content-addressed objects on disk |
+//! | `format` | bytes ↔ types, pure |
+//! | `manifest` | what was built from what |
+//! | `tree` | a file system as a value |
+//! | `lock` | the pinned inputs |
+//! | `spec` | specs and roles, as typed and as meant |
+//! | `sys` | host files and programs |
+//! | `report` | what stages tell whoever watches |
+//! | `error` | whose fault, which exit code, what to try |
+//! | `digest` | SHA-256 |
+//! | `text` | strings that refuse |
+
+pub mod digest;
+pub mod error;
+pub mod report;
+pub mod sys;
+pub mod tree;
