@@ -28,6 +28,9 @@
 
 pub mod digest;
 pub mod error;
+pub mod lock;
 pub mod report;
+pub mod spec;
 pub mod sys;
+pub mod text;
 pub mod tree;
