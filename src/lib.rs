@@ -29,6 +29,7 @@
 pub mod digest;
 pub mod error;
 pub mod lock;
+pub mod manifest;
 pub mod report;
 pub mod spec;
 pub mod sys;

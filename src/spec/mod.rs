@@ -5,7 +5,7 @@ mod load;
 mod raw;
 pub mod requests;
 mod role;
-mod value;
+pub mod value;
 
 pub use diagnose::{Source, refuse};
 pub use load::load;
