@@ -3,6 +3,7 @@
 mod diagnose;
 mod load;
 mod raw;
+pub mod reference;
 pub mod requests;
 mod role;
 pub mod value;
