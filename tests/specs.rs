@@ -319,3 +319,14 @@ fn a_broken_lock_is_refused_at_its_place() {
     }
     assert_eq!(kind_of(&parse(&format!("version = 9\nrequests = \"{zeros}\"\n"))), Kind::Spec);
 }
+
+#[test]
+fn our_own_specs_and_roles_are_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in fs::read_dir(root.join("image-specs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            spec::load(&path, &root.join("overlays")).unwrap();
+        }
+    }
+}

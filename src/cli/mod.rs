@@ -59,6 +59,14 @@ struct Global {
     overlays: PathBuf,
 }
 
+impl Global {
+    /// What the stages work with.
+    fn context<'a>(&self, printer: &'a Printer) -> Result<Context<'a>> {
+        let dir = self.store.clone().map_or_else(crate::sys::fs::cache_dir, Ok)?;
+        Ok(Context { store: Store::open(&dir)?, remote: self.remote()?, report: printer })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     Lock(lock::Args),
