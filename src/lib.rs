@@ -28,6 +28,7 @@
 
 pub mod digest;
 pub mod error;
+pub mod format;
 pub mod report;
 pub mod sys;
 pub mod tree;
