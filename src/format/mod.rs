@@ -1,3 +1,4 @@
 //! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`.
 
 pub mod erofs;
+pub mod verity;
