@@ -1,4 +1,6 @@
 //! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`.
 
+pub mod cpio;
 pub mod erofs;
+pub mod pe;
 pub mod verity;
