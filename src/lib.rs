@@ -29,6 +29,10 @@
 pub mod digest;
 pub mod error;
 pub mod format;
+pub mod lock;
+pub mod manifest;
 pub mod report;
+pub mod spec;
 pub mod sys;
+pub mod text;
 pub mod tree;
