@@ -2,5 +2,8 @@
 
 pub mod cpio;
 pub mod erofs;
+pub mod fat;
+pub mod gpt;
 pub mod pe;
+pub mod qcow2;
 pub mod verity;
