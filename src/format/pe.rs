@@ -133,41 +133,42 @@ fn checksum(file: &mut [u8], field: usize) -> Result<u32> {
     Ok(u32::try_from(sum + file.len() as u64)?)
 }
 
+/// A PE program of one section whose headers have room for `room` more.
+#[cfg(test)]
+pub(crate) fn sample_stub(room: usize) -> Vec<u8> {
+    let mut out = vec![0; 0x40];
+    out[..2].copy_from_slice(b"MZ");
+    out[0x3c] = 0x40;
+    out.extend(b"PE\0\0");
+    out.extend(0x8664u16.to_le_bytes());
+    out.extend(1u16.to_le_bytes());
+    out.extend([0; 12]);
+    out.extend(240u16.to_le_bytes());
+    out.extend(0x22u16.to_le_bytes());
+    let optional = out.len();
+    out.resize(optional + 240, 0);
+    let headers = out.len() + SECTION * (1 + room);
+    let mut put = |at: usize, bytes: &[u8]| out[optional + at..][..bytes.len()].copy_from_slice(bytes);
+    put(0, &0x20bu16.to_le_bytes());
+    put(32, &4096u32.to_le_bytes());
+    put(36, &512u32.to_le_bytes());
+    put(56, &8192u32.to_le_bytes());
+    put(60, &(headers as u32).to_le_bytes());
+    put(108, &16u32.to_le_bytes());
+    out.extend(b".text\0\0\0");
+    for field in [5u32, 4096, 512, 0x400, 0, 0, 0, 0x6000_0020] {
+        out.extend(field.to_le_bytes());
+    }
+    out.resize(0x400, 0);
+    out.extend(b"code!");
+    out.resize(0x600, 0);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use object::read::{Object as _, ObjectSection as _};
-
-    /// A PE program of one section whose headers have room for `room` more.
-    fn stub(room: usize) -> Vec<u8> {
-        let mut out = vec![0; 0x40];
-        out[..2].copy_from_slice(b"MZ");
-        out[0x3c] = 0x40;
-        out.extend(b"PE\0\0");
-        out.extend(0x8664u16.to_le_bytes());
-        out.extend(1u16.to_le_bytes());
-        out.extend([0; 12]);
-        out.extend(240u16.to_le_bytes());
-        out.extend(0x22u16.to_le_bytes());
-        let optional = out.len();
-        out.resize(optional + 240, 0);
-        let headers = out.len() + SECTION * (1 + room);
-        let mut put = |at: usize, bytes: &[u8]| out[optional + at..][..bytes.len()].copy_from_slice(bytes);
-        put(0, &0x20bu16.to_le_bytes());
-        put(32, &4096u32.to_le_bytes());
-        put(36, &512u32.to_le_bytes());
-        put(56, &8192u32.to_le_bytes());
-        put(60, &(headers as u32).to_le_bytes());
-        put(108, &16u32.to_le_bytes());
-        out.extend(b".text\0\0\0");
-        for field in [5u32, 4096, 512, 0x400, 0, 0, 0, 0x6000_0020] {
-            out.extend(field.to_le_bytes());
-        }
-        out.resize(0x400, 0);
-        out.extend(b"code!");
-        out.resize(0x600, 0);
-        out
-    }
 
     fn parts<'a>(stub: &'a [u8], initrd: &'a [u8]) -> Uki<'a> {
         Uki { stub, os_release: "ID=x\n", cmdline: "quiet", uname: "6.12.1", initrd, kernel: b"MZkernel" }
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn sections_come_back_and_do_not_overlap() {
-        let stub = stub(5);
+        let stub = sample_stub(5);
         let initrd = vec![7; 10_000];
         let out = uki(&parts(&stub, &initrd)).unwrap();
         assert_eq!(out, uki(&parts(&stub, &initrd)).unwrap());
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn checksum_is_of_all_but_itself() {
-        let stub = stub(5);
+        let stub = sample_stub(5);
         let mut out = uki(&parts(&stub, b"initrd")).unwrap();
         let field = 0x40 + 24 + 64;
         let stored = u32::from_le_bytes(out[field..field + 4].try_into().unwrap());
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn stubs_without_room_are_refused() {
-        for bad in [stub(4), Vec::new(), b"MZ".to_vec(), vec![0; 4096]] {
+        for bad in [sample_stub(4), Vec::new(), b"MZ".to_vec(), vec![0; 4096]] {
             let error = uki(&parts(&bad, b"")).unwrap_err();
             assert_eq!(crate::error::kind_of(&error), Kind::Build);
         }
