@@ -28,6 +28,8 @@
 
 pub mod digest;
 pub mod error;
+pub mod format;
+pub mod image;
 pub mod lock;
 pub mod manifest;
 pub mod report;

@@ -1,0 +1,9 @@
+//! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`.
+
+pub mod cpio;
+pub mod erofs;
+pub mod fat;
+pub mod gpt;
+pub mod pe;
+pub mod qcow2;
+pub mod verity;
