@@ -28,6 +28,7 @@
 
 pub mod digest;
 pub mod error;
+pub mod lab;
 pub mod lock;
 pub mod report;
 pub mod spec;
