@@ -1,5 +1,7 @@
 //! A machine's command line as a value: one function a device, no I/O, so that a test can read it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -182,12 +184,16 @@ fn link(hardware: &Hardware, paths: &Paths<'_>) -> Vec<String> {
     ]
 }
 
+/// As SMBIOS strings (type 11), which systemd reads like those of fw_cfg. Not fw_cfg: QEMU ends its names at 55
+/// bytes, of which 27 are the prefix, and a kernel module must be there to read it.
 fn credentials(hardware: &Hardware, paths: &Paths<'_>) -> Vec<String> {
-    let pair = |name: &String| {
-        let file = escape(&paths.credential(name));
-        ["-fw_cfg".to_owned(), format!("name=opt/io.systemd.credentials/{name},file={file}")]
-    };
+    let pair = |name: &String| ["-smbios".to_owned(), format!("type=11,path={}", escape(&paths.credential(name)))];
     hardware.credentials.keys().flat_map(pair).collect()
+}
+
+/// The content of a credential's file: one SMBIOS string.
+pub(super) fn credential(name: &str, value: &[u8]) -> String {
+    format!("io.systemd.credential.binary:{name}={}", STANDARD.encode(value))
 }
 
 #[cfg(test)]
@@ -205,7 +211,7 @@ mod tests {
         let paths = Paths { dir, firmware: Path::new("/f"), network: true };
         let argv = arguments(&hardware, &paths, Acceleration::Tcg);
         let text = argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        assert!(text.contains("file=/tmp/a,,readonly=on/credentials/nodelith.x"), "{text}");
+        assert!(text.contains("path=/tmp/a,,readonly=on/credentials/nodelith.x"), "{text}");
         assert!(text.contains("tcg,thread=multi") && !text.contains("/tmp/a,readonly"), "{text}");
         let alone = arguments(&hardware, &Paths { network: false, ..paths }, Acceleration::Kvm);
         assert!(!alone.iter().any(|word| word == "-netdev"));

@@ -75,7 +75,7 @@ impl Machine {
         disk::overlay(&paths.disk(), &hardware.image, hardware.disk, &hardware.flips)?;
         fs::write_atomic(&paths.variables(), &fs::read(&emulator.variables())?)?;
         for (name, value) in &hardware.credentials {
-            fs::write_atomic(&paths.credential(name), value)?;
+            fs::write_atomic(&paths.credential(name), argv::credential(name, value).as_bytes())?;
         }
         let dir = dir.to_owned();
         Ok(Self { hardware, dir, link, running: None, console: None, ending: None, boots: 0 })
@@ -117,33 +117,33 @@ impl Machine {
         let argv = emulator.command(argv::arguments(&self.hardware, &paths, acceleration));
         let said = self.dir.join("qemu.log");
         let mut process = Process::start(&argv, &emulator.environment(), &said)?;
-        let until = Instant::now() + CONNECT;
-        let mut streams = Vec::new();
-        for listener in &listeners {
-            streams.push(accept(listener, &mut process, until).map_err(|why| {
-                let words = fs::read_text(&said).unwrap_or_default();
+        let connected =
+            accept_all(&listeners, &mut process).and_then(|streams| self.connect(streams, console)).map_err(|why| {
                 let mut shown = cmd::command(&argv[0]);
                 let shown = cmd::paste(shown.args(&argv[1..]));
-                Fault::new(
-                    Kind::Environment,
-                    format!("{} did not start: {why}\n  | {}\n{shown}", self.name(), words.trim()),
-                )
-            })?);
-        }
+                let words = fs::read_text(&said).unwrap_or_default();
+                let message = format!("{} did not start: {why:#}\n  | {}\n{shown}", self.name(), words.trim());
+                Fault::new(Kind::Environment, message)
+            });
+        let (qmp, probe) = connected?;
+        self.running = Some(Running { process, qmp, probe });
+        self.ending = None;
+        self.boots += 1;
+        Ok(())
+    }
+
+    /// Takes the sockets into use, in the order of [`SOCKETS`] and then the card's.
+    fn connect(&mut self, streams: Vec<UnixStream>, console: &Path) -> Result<(Qmp, Probe)> {
         let mut streams = streams.into_iter();
         let mut next =
             || streams.next().ok_or_else(|| Fault::new(Kind::Internal, "a socket of the machine is missing"));
         let (qmp, serial, port) = (next()?, next()?, next()?);
+        // The console first: firmware speaks while the rest connects.
+        self.console = Some(Console::start(serial, console)?);
         if let Some((switch, id)) = &self.link {
             switch.plug(*id, next()?)?;
         }
-        // The console first: firmware speaks while the rest connects.
-        self.console = Some(Console::start(serial, console)?);
-        let probe = Probe::start(port)?;
-        self.running = Some(Running { process, qmp: Qmp::start(qmp)?, probe });
-        self.ending = None;
-        self.boots += 1;
-        Ok(())
+        Ok((Qmp::start(qmp)?, Probe::start(port)?))
     }
 
     /// What the machine said since it was last powered on.
@@ -247,23 +247,98 @@ fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-fn accept(listener: &UnixListener, process: &mut Process, until: Instant) -> Result<UnixStream, String> {
+fn accept_all(listeners: &[UnixListener], process: &mut Process) -> Result<Vec<UnixStream>> {
+    let until = Instant::now() + CONNECT;
+    listeners.iter().map(|listener| accept(listener, process, until)).collect()
+}
+
+fn accept(listener: &UnixListener, process: &mut Process, until: Instant) -> Result<UnixStream> {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                stream.set_nonblocking(false).map_err(|error| error.to_string())?;
+                stream.set_nonblocking(false)?;
                 return Ok(stream);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
         if let Some(status) = process.ended() {
-            return Err(format!("QEMU ended at once, {status}"));
+            anyhow::bail!("QEMU ended at once, {status}");
         }
         if Instant::now() >= until {
-            return Err(format!("QEMU did not connect within {} s", CONNECT.as_secs()));
+            anyhow::bail!("QEMU did not connect within {} s", CONNECT.as_secs());
         }
-        interrupt::check().map_err(|error| error.to_string())?;
+        interrupt::check()?;
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::switch::{Dhcp, Fault as LinkFault};
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    fn wait(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while !done() {
+            assert!(Instant::now() < until, "{what} took more than {seconds} s");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Boots two machines for real. Needs QEMU's unpacked packages and a bootable image with systemd 257 and DHCP on
+    /// `en*`, so it runs only where a developer names them.
+    #[test]
+    fn machines_boot_talk_and_power_off() {
+        let (Ok(root), Ok(image)) = (std::env::var("NODELITH_LAB_QEMU"), std::env::var("NODELITH_LAB_IMAGE")) else {
+            eprintln!("skipped: NODELITH_LAB_QEMU and NODELITH_LAB_IMAGE are not set");
+            return;
+        };
+        let emulator = Emulator::new(Path::new(&root)).unwrap();
+        let scratch = fs::scratch().unwrap();
+        let hardware = ["a", "b"].map(|name| Hardware::new(name, Path::new(&image)));
+        let leases = BTreeMap::from([
+            (hardware[0].mac, Ipv4Addr::new(10, 8, 0, 11)),
+            (hardware[1].mac, Ipv4Addr::new(10, 8, 0, 12)),
+        ]);
+        let dhcp = Dhcp { server: Ipv4Addr::new(10, 8, 0, 1), prefix: 24, lease: 3600, mtu: Some(1400), leases };
+        let switch = Switch::new(1, Some(dhcp), None).unwrap();
+        let mut machines = hardware.map(|hardware| {
+            let dir = scratch.path().join(&hardware.name);
+            Machine::new(hardware, &dir, &emulator, Some(&switch)).unwrap()
+        });
+        let started = Instant::now();
+        for machine in &mut machines {
+            let console = scratch.path().join(format!("{}.console", machine.name()));
+            machine.power_on(&emulator, emulator.acceleration(), &console).unwrap();
+        }
+        for machine in &machines {
+            wait("the probe", 300, || machine.answers());
+            eprintln!("{} answers after {:.1} s", machine.name(), started.elapsed().as_secs_f64());
+        }
+        let minute = Duration::from_secs(60);
+        let wait_ping = |what: &str, good: bool| {
+            wait(what, 180, || (machines[0].run("ping -c1 -W2 10.8.0.12", minute).unwrap().code == 0) == good);
+        };
+        wait_ping("the first ping", true);
+        let told = machines[1].run("cat /sys/class/dmi/id/product_uuid", minute).unwrap();
+        assert_eq!(told.stdout, format!("{}\n", machines[1].hardware().uuid));
+        let (switch, port) = machines[1].link().unwrap().clone();
+        switch.set_fault(port, LinkFault { cut: true, ..LinkFault::default() });
+        wait_ping("the cut", false);
+        switch.set_fault(port, LinkFault::default());
+        wait_ping("the mended link", true);
+        machines[1].set_carrier(false).unwrap();
+        wait("the loss of carrier", 60, || {
+            machines[1].run("cat /sys/class/net/en*/carrier", minute).unwrap().stdout == "0\n"
+        });
+        eprintln!("{:?}", machines[0].console().unwrap().milestones());
+        eprintln!("{:#?}", machines[0].console().unwrap().bad(&[]));
+        for machine in &mut machines {
+            assert_eq!(machine.power_off(Duration::from_secs(120)).unwrap(), Ending::PowerOff);
+        }
+        eprintln!("over after {:.1} s", started.elapsed().as_secs_f64());
     }
 }
