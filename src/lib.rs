@@ -30,6 +30,7 @@ pub mod digest;
 pub mod error;
 pub mod lab;
 pub mod lock;
+pub mod manifest;
 pub mod report;
 pub mod spec;
 pub mod sys;

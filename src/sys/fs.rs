@@ -89,6 +89,60 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A new directory beside where it will go, 0755; removed on drop unless it is swapped in by [`replace_dir`].
+///
+/// # Errors
+/// [`Kind::Environment`], naming the parent.
+pub fn temp_dir_in(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    make_dir(parent)?;
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .blame(Kind::Environment, || format!("making a temporary directory in {}", parent.display()))
+}
+
+/// Puts a finished directory in the place of another, in one step: whoever looks sees the old one or the new one.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path; the old directory is untouched then.
+pub fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let doing = || format!("replacing {}", path.display());
+    for entry in list(new.path())? {
+        open(&entry)?.sync_all().blame(Kind::Environment, || format!("syncing {}", entry.display()))?;
+    }
+    if path.exists() {
+        // The temporary directory now holds what was there, and is removed when `new` drops.
+        renameat_with(CWD, new.path(), CWD, path, RenameFlags::EXCHANGE).blame(Kind::Environment, doing)?;
+    } else {
+        fs::rename(new.keep(), path).blame(Kind::Environment, doing)?;
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        open(parent)?.sync_all().blame(Kind::Environment, || format!("syncing {}", parent.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what killed runs left in a directory: entries whose name begins with `prefix`. The caller holds the lock
+/// that every run takes before it makes such an entry.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn sweep(dir: &Path, prefix: &str) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for path in list(dir)? {
+        let stale = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+        if stale && path.is_dir() {
+            fs::remove_dir_all(&path).blame(Kind::Environment, || format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Holds a lock file until dropped. Another process that wants the same lock waits.
 #[derive(Debug)]
 pub struct Flock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
