@@ -38,3 +38,4 @@ pub mod sys;
 pub mod text;
 pub mod token;
 pub mod tree;
+pub mod trial;

@@ -169,6 +169,18 @@ impl Console {
         MILESTONES.iter().filter_map(|(name, wanted)| at(wanted).map(|at| (*name, at))).collect()
     }
 
+    /// How many lines there are so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lines().len()
+    }
+
+    /// As [`Console::bad`], of the lines after the first `skip`.
+    #[must_use]
+    pub fn bad_after(&self, skip: usize, allowed: &[String]) -> Vec<(Line, Bad)> {
+        judge(self.lines().get(skip..).unwrap_or_default(), allowed)
+    }
+
     /// Lines that match the table of bad patterns and none of `allowed`.
     #[must_use]
     pub fn bad(&self, allowed: &[String]) -> Vec<(Line, Bad)> {
