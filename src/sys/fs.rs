@@ -176,3 +176,23 @@ pub fn cache_dir() -> Result<PathBuf> {
             fault.hint("set XDG_CACHE_HOME to an absolute path, or pass --store DIR").into()
         })
 }
+
+/// Makes or empties a scratch file that grows while it is written, such as a log. Results use [`write_atomic`].
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).blame(Kind::Environment, || format!("making {}", path.display()))
+}
+
+/// A directory of our own in the system's temporary directory; removed when dropped. Its path is short, because a
+/// Unix socket's path ends at 108 bytes.
+///
+/// # Errors
+/// [`Kind::Environment`] when it cannot be made.
+pub fn scratch() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("nodelith-")
+        .tempdir()
+        .blame(Kind::Environment, || "making a temporary directory".to_owned())
+}
