@@ -28,9 +28,11 @@
 
 pub mod digest;
 pub mod error;
+pub mod format;
 pub mod lock;
 pub mod report;
 pub mod spec;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod tree;

@@ -93,18 +93,85 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct Flock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
 
+/// Opens a file to lock, made if it is missing.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn open_lock(path: &Path) -> Result<File> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    let doing = || format!("opening {}", path.display());
+    File::options().create(true).truncate(false).write(true).open(path).blame(Kind::Environment, doing)
+}
+
 /// Takes an exclusive lock on a file, which is made if it is missing, and waits for it if need be.
 ///
 /// # Errors
 /// [`Kind::Environment`], naming the path.
 pub fn lock(path: &Path) -> Result<Flock> {
-    if let Some(parent) = path.parent() {
-        make_dir(parent)?;
-    }
     let doing = || format!("locking {}", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(path).blame(Kind::Environment, doing)?;
+    let file = open_lock(path)?;
     file.lock().blame(Kind::Environment, doing)?;
     Ok(Flock(file))
+}
+
+/// A temporary directory inside another one, removed with all that is in it when dropped.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the directory.
+pub fn temp_dir_in(dir: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(".nodelith-")
+        .tempdir_in(dir)
+        .blame(Kind::Environment, || format!("making a temporary directory in {}", dir.display()))
+}
+
+/// Renames a file or directory to its final place.
+///
+/// # Errors
+/// [`Kind::Environment`], naming both paths.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).blame(Kind::Environment, || format!("renaming {} to {}", from.display(), to.display()))
+}
+
+/// Removes a file, or a directory with all that is in it, even where directories are not writable. Nothing there is fine.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn remove(path: &Path) -> Result<()> {
+    let doing = || format!("removing {}", path.display());
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => make_writable(path).and_then(|()| fs::remove_dir_all(path)),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.blame(Kind::Environment, doing),
+    }
+}
+
+/// Go's module cache makes its directories read-only, which would keep their entries from being removed.
+fn make_writable(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that this user may still write to the file system that holds a path.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn free_space(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path).blame(Kind::Environment, || format!("measuring {}", path.display()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// The user's cache directory for nodelith: `$XDG_CACHE_HOME/nodelith`, else `$HOME/.cache/nodelith`.
