@@ -30,6 +30,7 @@ pub mod digest;
 pub mod error;
 pub mod format;
 pub mod lock;
+pub mod remote;
 pub mod report;
 pub mod spec;
 pub mod store;

@@ -225,8 +225,7 @@ fn entry(member: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
     let header = member.header();
     let mode = header.mode().blame(Kind::Integrity, doing)? & 0o7777;
     let id = |id: io::Result<u64>| u32::try_from(id?).map_err(io::Error::other);
-    let (uid, gid) =
-        (id(header.uid()).blame(Kind::Integrity, doing)?, id(header.gid()).blame(Kind::Integrity, doing)?);
+    let (uid, gid) = (id(header.uid()).blame(Kind::Integrity, doing)?, id(header.gid()).blame(Kind::Integrity, doing)?);
     Ok(Some(Entry { path, what, mode: u16::try_from(mode)?, uid, gid, xattrs }))
 }
 
@@ -291,8 +290,10 @@ pub(crate) mod tests {
         let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
         io::Write::write_all(&mut xz, &tar_of(members)).unwrap();
         let control = zstd::encode_all(
-            &tar_of(&[("./", tar::EntryType::Directory, b""), ("./control", tar::EntryType::Regular, control.as_bytes())])
-                [..],
+            &tar_of(&[
+                ("./", tar::EntryType::Directory, b""),
+                ("./control", tar::EntryType::Regular, control.as_bytes()),
+            ])[..],
             1,
         )
         .unwrap();

@@ -194,7 +194,8 @@ impl Store {
     /// [`Kind::Environment`], naming the path.
     pub fn adopt(&self, file: &Path) -> Result<(Sha256, u64)> {
         let (sha256, size) = hash_file(file)?;
-        self.ensure(&sha256, size, |sink| pour(sys::fs::open(file)?, sink, || format!("reading {}", file.display())))?;
+        let doing = || format!("reading {}", file.display());
+        self.ensure(&sha256, size, |sink| pour(sys::fs::open(file)?, sink, Kind::Environment, doing))?;
         Ok((sha256, size))
     }
 
@@ -242,10 +243,14 @@ impl Store {
     }
 }
 
-/// Hands all bytes of a reader to a sink. `doing` names the reader's side, which is blamed on the host.
-pub(crate) fn pour(
+/// Hands all bytes of a reader to a sink. `kind` and `doing` label what goes wrong on the reader's side.
+///
+/// # Errors
+/// Of that kind when the reader fails; whatever the sink returns.
+pub fn pour(
     mut from: impl Read,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    kind: Kind,
     doing: impl Fn() -> String,
 ) -> Result<()> {
     let mut buffer = vec![0; 1 << 17];
@@ -254,7 +259,7 @@ pub(crate) fn pour(
             Ok(0) => return Ok(()),
             Ok(n) => sink(&buffer[..n])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).blame(Kind::Environment, &doing),
+            Err(error) => return Err(error).blame(kind, &doing),
         }
     }
 }
