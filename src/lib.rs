@@ -28,10 +28,12 @@
 
 pub mod digest;
 pub mod error;
+pub mod fetch;
 pub mod format;
 pub mod lock;
 pub mod remote;
 pub mod report;
+pub mod resolve;
 pub mod spec;
 pub mod store;
 pub mod sys;

@@ -1,6 +1,7 @@
 //! HTTP with retries, over mirrors. What comes is untrusted: callers give a cap and check digests themselves.
 
 mod mirrors;
+mod packages;
 #[cfg(test)]
 pub(crate) mod testing;
 

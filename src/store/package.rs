@@ -18,7 +18,7 @@ const FORMAT: u32 = 1;
 /// A package whose files can be read by range.
 #[derive(Clone)]
 pub struct UnpackedPackage {
-    index: Index,
+    index: Arc<Index>,
     source: Arc<dyn Source>,
 }
 
@@ -76,7 +76,10 @@ impl Store {
         if let Some(index) = parse_index(&sys::fs::read(&index_path)?)
             && hash_file(&tar)?.0 == index.tar
         {
-            return Ok(Some(UnpackedPackage { index, source: Arc::new(FileSource(sys::fs::open(&tar)?)) }));
+            return Ok(Some(UnpackedPackage {
+                index: Arc::new(index),
+                source: Arc::new(FileSource(sys::fs::open(&tar)?)),
+            }));
         }
         sys::fs::remove(&index_path)?;
         sys::fs::remove(&tar)?;
@@ -100,7 +103,7 @@ impl Store {
         let mut bytes = format!("{}\n", Sha256::of(&body)).into_bytes();
         bytes.extend_from_slice(&body);
         sys::fs::write_atomic(&index_path, &bytes)?;
-        Ok(UnpackedPackage { index, source: Arc::new(FileSource(sys::fs::open(&tar)?)) })
+        Ok(UnpackedPackage { index: Arc::new(index), source: Arc::new(FileSource(sys::fs::open(&tar)?)) })
     }
 
     /// Decodes a package for one use only; nothing stays in the store.
@@ -109,7 +112,7 @@ impl Store {
     /// As [`Store::unpack`].
     pub(super) fn unpack_once(&self, deb: &Sha256) -> Result<UnpackedPackage> {
         let (file, index) = self.decode(deb, &self.tmp())?;
-        Ok(UnpackedPackage { index, source: Arc::new(FileSource(file.into_file())) })
+        Ok(UnpackedPackage { index: Arc::new(index), source: Arc::new(FileSource(file.into_file())) })
     }
 
     fn decode(&self, deb: &Sha256, path: &Path) -> Result<(tempfile::NamedTempFile, Index)> {

@@ -37,6 +37,14 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path).blame(Kind::Environment, || format!("opening {}", path.display()))
 }
 
+/// Makes a new file for writing, or empties an old one. For files in temporary directories; outputs are written whole.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).blame(Kind::Environment, || format!("making {}", path.display()))
+}
+
 /// A directory's entries, sorted by name, so that no result depends on the file system's order.
 ///
 /// # Errors
