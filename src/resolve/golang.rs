@@ -133,10 +133,11 @@ impl Workshop<'_> {
         let sum = sys::fs::read(&module.dir.join("go.sum"))?;
         sys::fs::write_atomic(&self.dir.join("go.mod"), &sys::fs::read(&module.dir.join("go.mod"))?)?;
         sys::fs::write_atomic(&self.dir.join("go.sum"), &sum)?;
-        self.fetch(&["list", "-mod=readonly", "-deps", "-f", "{{.ImportPath}}", &module.package])?;
+        // Before anything else looks at imports: a patch may drop some that cannot be had.
         if !module.patches.is_empty() {
             self.patch(module)?;
         }
+        self.fetch(&["list", "-mod=readonly", "-deps", "-f", "{{.ImportPath}}", &module.package])?;
         let ldflags = std::iter::once(LDFLAGS).chain(module.ldflags.iter().map(String::as_str)).collect::<Vec<_>>();
         let out = self.dir.join("program");
         let mut command = self.go(&["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])?;
@@ -178,20 +179,22 @@ impl Workshop<'_> {
 
     /// Copies the module that holds the package, patches the copy, and has the build take it instead.
     fn patch(&self, module: &GoModule) -> Result<()> {
-        let format = "{{.Module.Path}}\n{{.Module.Version}}\n{{.Module.Dir}}";
-        let said = self.fetch(&["list", "-mod=readonly", "-f", format, &module.package])?;
-        let said = String::from_utf8(said)?;
-        let lines: Vec<_> = said.lines().collect();
-        let [path, version, dir] = lines[..] else {
-            anyhow::bail!("`go list` said {} lines about {}", lines.len(), module.package);
-        };
+        #[derive(serde::Deserialize)]
+        struct Downloaded {
+            #[serde(rename = "Dir")]
+            dir: PathBuf,
+        }
+        let origin = origin(module)?;
+        let said = self.fetch(&["mod", "download", "-json", &origin])?;
+        let downloaded: Downloaded =
+            serde_json::from_slice(&said).blame(Kind::Build, || format!("reading what Go says of {origin}"))?;
         let copy = self.dir.join("patched");
-        copy_dir(Path::new(dir), &copy)?;
+        copy_dir(&downloaded.dir, &copy)?;
         for name in &module.patches {
             let file = module.dir.join(name);
             apply(&copy, &file, &sys::fs::read_text(&file)?)?;
         }
-        let replace = format!("-replace={path}@{version}=./patched");
+        let replace = format!("-replace={origin}=./patched");
         sys::cmd::output(&mut self.go(&["mod", "edit", &replace])?, Kind::Spec)?;
         Ok(())
     }
