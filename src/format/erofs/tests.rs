@@ -231,7 +231,7 @@ fn damage_at_a_located_place_hits_that_file_only() {
         if tree.content(path).is_none_or(|content| content.size == 0) {
             continue;
         }
-        let (offset, len) = locate(&clean, path.as_bytes()).unwrap();
+        let (offset, len) = locate(&mut Cursor::new(&clean), path.as_bytes()).unwrap();
         let mut dirty = clean.clone();
         dirty[(offset + len / 2) as usize] ^= 0x55;
         let fs = EroFS::new(SliceImage::new(&dirty)).unwrap();
@@ -242,8 +242,8 @@ fn damage_at_a_located_place_hits_that_file_only() {
             assert_eq!(intact, other != path, "{other} after damage to {path}");
         }
     }
-    assert!(locate(&clean, b"not/there").is_err());
-    assert!(locate(&vec![0; 8192], b"x").is_err());
+    assert!(locate(&mut Cursor::new(&clean), b"not/there").is_err());
+    assert!(locate(&mut Cursor::new(vec![0; 8192]), b"x").is_err());
 }
 
 fn any_node() -> impl Strategy<Value = (What, u16, u32, BTreeMap<Vec<u8>, Vec<u8>>)> {
