@@ -281,3 +281,22 @@ proptest! {
         same_as_read_back(&tree, &image(&tree));
     }
 }
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn fsck_finds_nothing() {
+    let fsck = |args: &[&std::ffi::OsStr]| {
+        let mut command = crate::sys::cmd::command("fsck.erofs");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        crate::sys::cmd::output(command.args(args), Kind::Build)
+    };
+    let knows_zstd = |said: Vec<u8>| said.windows(4).any(|word| word == b"zstd");
+    if !fsck(&["--version".as_ref()]).is_ok_and(knows_zstd) {
+        eprintln!("skipped: no fsck.erofs that knows zstd (erofs-utils 1.8) is installed");
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file.as_file(), &image(&zoo())).unwrap();
+    // Without a directory `--extract` only decompresses everything.
+    fsck(&["--extract".as_ref(), file.path().as_ref()]).unwrap();
+}
