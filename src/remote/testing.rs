@@ -59,6 +59,15 @@ impl Server {
         self.set(path, Answer::Good(bytes.into()));
     }
 
+    /// What a path is answered with.
+    pub(crate) fn answer(&self, path: &str) -> Answer {
+        self.answers.lock().unwrap()[path].clone()
+    }
+
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.answers.lock().unwrap().keys().cloned().collect()
+    }
+
     /// How often paths that end so were asked for.
     pub(crate) fn asked(&self, ending: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|path| path.ends_with(ending)).count()

@@ -201,12 +201,15 @@ impl Workshop<'_> {
 
     fn go(&self, args: &[&str]) -> Result<Command> {
         let work = self.store.work("go")?;
+        // Go ignores a go.mod that lies in the temporary directory itself.
+        let scratch = self.dir.join("scratch");
+        sys::fs::make_dir(&scratch)?;
         let mut command = sys::cmd::command(self.root.join("bin/go"));
         command
             .current_dir(&self.dir)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.dir)
-            .env("TMPDIR", &self.dir)
+            .env("TMPDIR", &scratch)
             .env("GOROOT", &self.root)
             .env("GOPATH", work.join("path"))
             .env("GOMODCACHE", work.join("modules"))

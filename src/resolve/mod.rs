@@ -6,6 +6,8 @@ mod index;
 mod relation;
 mod release;
 mod solve;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use change::Change;
 pub use release::Keyring;
