@@ -27,15 +27,22 @@
 //! | `digest` | SHA-256 |
 //! | `text` | strings that refuse |
 
+pub mod assemble;
+pub mod cli;
 pub mod digest;
 pub mod error;
+pub mod fetch;
 pub mod format;
 pub mod image;
 pub mod lab;
 pub mod lock;
 pub mod manifest;
+pub mod pipeline;
+pub mod remote;
 pub mod report;
+pub mod resolve;
 pub mod spec;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod token;

@@ -32,6 +32,8 @@ pub struct Manifest {
     pub cmdline: String,
     /// Listeners beyond loopback that the roles declare, `udp 8472 kernel`.
     pub listeners: Vec<String>,
+    /// The certificates that the roles declare: name → provisioner.
+    pub certificates: BTreeMap<String, String>,
     /// Files beside the manifest.
     pub outputs: Vec<Output>,
     /// Debian packages that went into the image, the initrd or the stub.
@@ -149,6 +151,7 @@ mod tests {
             root_hash: "00".into(),
             cmdline: "ro".into(),
             listeners: Vec::new(),
+            certificates: BTreeMap::new(),
             outputs: vec![Output { file: "worker.raw".into(), size: 1, sha256: Sha256::of(b"r") }],
             packages: Vec::new(),
             binaries: Vec::new(),

@@ -3,6 +3,7 @@
 use super::Global;
 use super::output::Printer;
 use crate::error::Result;
+use crate::resolve::{Keyring, Options, Upgrade};
 use crate::{pipeline, spec};
 use serde_json::json;
 use std::path::PathBuf;
@@ -28,14 +29,23 @@ pub(super) struct Args {
     /// Write nothing; exit with 3 when the lock would change.
     #[arg(long)]
     check: bool,
+    /// Who may sign the archive's releases, instead of Debian's archive keys.
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let spec = spec::load(&args.spec, &global.overlays)?;
     let path = spec.lock_path();
-    let options = crate::resolve::Options { upgrade: args.upgrade.clone(), upgrade_all: args.upgrade_all };
+    let upgrade = match (args.upgrade_all, args.upgrade.is_empty()) {
+        (true, _) => Upgrade::Everything,
+        (false, true) => Upgrade::Nothing,
+        (false, false) => Upgrade::Named(args.upgrade.clone()),
+    };
+    let keyring = args.keyring.as_deref().map_or_else(Keyring::debian, Keyring::load)?;
+    let options = Options { upgrade, keyring, check: args.check };
     let context = global.context(printer)?;
-    let changes = pipeline::lock(spec, &options, args.check, &context)?;
+    let changes = pipeline::lock(&spec, &options, &context)?;
     let mut text = changes.iter().map(|change| format!("  {change}\n")).collect::<String>();
     text += &match changes.len() {
         0 => format!("{} is up to date", path.display()),

@@ -10,9 +10,12 @@ mod test;
 mod token;
 
 use crate::error::{Kind, Result};
+use crate::pipeline::Context;
+use crate::remote::{Mirrors, Remote, Settings};
+use crate::store::Store;
 use clap::{Parser, Subcommand};
 use output::{Output, Printer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Builds immutable Kubernetes node images, boots them and proves what they claim.
@@ -62,8 +65,13 @@ struct Global {
 impl Global {
     /// What the stages work with.
     fn context<'a>(&self, printer: &'a Printer) -> Result<Context<'a>> {
-        let dir = self.store.clone().map_or_else(crate::sys::fs::cache_dir, Ok)?;
-        Ok(Context { store: Store::open(&dir)?, remote: self.remote()?, report: printer })
+        let mirrors = Mirrors::choose(self.mirror.as_deref(), self.security_mirror.as_deref(), Path::new("/etc/apt"))?;
+        let remote = Remote::new(Settings::new(mirrors, self.offline))?;
+        Ok(Context { store: Store::open(&self.store_dir()?)?, remote, report: printer })
+    }
+
+    fn store_dir(&self) -> Result<PathBuf> {
+        self.store.clone().map_or_else(crate::sys::fs::cache_dir, Ok)
     }
 }
 

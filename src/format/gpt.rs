@@ -96,6 +96,17 @@ pub fn write(disk: &mut (impl Read + Write + Seek), uuid: Uuid, partitions: &[Pa
     GPT::write_protective_mbr_into(disk, SECTOR).blame(Kind::Environment, doing)
 }
 
+/// Where the first partition of a role stands on a disk: start and size in bytes.
+///
+/// # Errors
+/// [`Kind::Integrity`] when the disk has no sound partition table or no such partition.
+pub fn find(disk: &mut (impl Read + Seek), role: Role) -> Result<(u64, u64)> {
+    let table = GPT::read_from(disk, SECTOR).blame(Kind::Integrity, || "reading the partition table".into())?;
+    let found = table.iter().find(|(_, entry)| entry.partition_type_guid == role.guid().to_bytes_le());
+    let (_, entry) = found.ok_or_else(|| Fault::new(Kind::Integrity, format!("the disk has no {role:?} partition")))?;
+    Ok((entry.starting_lba * SECTOR, (entry.ending_lba + 1 - entry.starting_lba) * SECTOR))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +134,8 @@ mod tests {
             assert_eq!(table[2].partition_name.as_str(), "Root");
         };
         check(&disk);
+        assert_eq!(find(&mut Cursor::new(&disk), Role::Root).unwrap(), (3 * ALIGN, 4096));
+        assert!(find(&mut Cursor::new(&disk), Role::RootVerity).is_err());
         // With the first header gone the copy must do.
         disk[512..1024].fill(0);
         check(&disk);

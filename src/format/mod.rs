@@ -1,6 +1,8 @@
-//! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`.
+//! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`;
+//! nothing here knows a path of the host or a server.
 
 pub mod cpio;
+pub mod deb;
 pub mod erofs;
 pub mod fat;
 pub mod gpt;

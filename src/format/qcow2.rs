@@ -79,12 +79,12 @@ impl Plan {
             self.count_table,
         )?;
         section(&mut (0..meta + data).flat_map(|_| 1u16.to_be_bytes()), self.count_blocks)?;
-        let level1 = &mut (0..self.level2).flat_map(|at| ((level2_at + at) * CLUSTER | COPIED).to_be_bytes());
+        let level1 = &mut (0..self.level2).flat_map(|at| (((level2_at + at) * CLUSTER) | COPIED).to_be_bytes());
         section(level1, self.level1)?;
         let mut next = meta;
         let mut place = |used: &bool| {
             next += u64::from(*used);
-            if *used { (next - 1) * CLUSTER | COPIED } else { 0 }
+            if *used { ((next - 1) * CLUSTER) | COPIED } else { 0 }
         };
         section(&mut self.used.iter().flat_map(|used| place(used).to_be_bytes()), self.level2)?;
         Ok(out)

@@ -36,9 +36,8 @@ pub(super) struct Named<'a> {
 }
 
 /// The size of an EFI system partition for a kernel image made of so many bytes: 1/16 for tables, and some room, so
-/// that it does not change with every kernel.
-pub(super) fn esp_size(parts: usize) -> u64 {
-    let parts = parts as u64;
+/// that it does not change with every kernel. What stays empty takes no space in a sparse file.
+pub(super) fn esp_size(parts: u64) -> u64 {
     (parts + parts / 16 + (4 << 20)).next_multiple_of(16 << 20).max(MIN_ESP)
 }
 

@@ -85,11 +85,16 @@ pub fn build(recipe: &Recipe<'_>, out_dir: &Path, report: &dyn Report) -> Result
     let stage = Stage::start(report, "image", Some(unique_content(recipe.root)), "bytes");
     let progress = Progress { stage: &stage, waiting: AtomicU64::new(0) };
 
-    let initrd = cpio::initrd(recipe.initrd, recipe.epoch)?;
     let raw_name = format!("{}.raw", recipe.name);
     let raw = region::create(&out_dir.join(&raw_name))?;
-    let esp_size = disk::esp_size(recipe.stub.len() + initrd.len() + recipe.kernel.len());
-    let sealed = disk::write_root(recipe, &raw, esp_size, &|bytes| progress.add(bytes))?;
+    // The partition before the root is sized by what the initrd is at most, so that both can be made at once.
+    let parts = recipe.stub.len() as u64 + recipe.kernel.len() as u64 + cpio::size(recipe.initrd);
+    let esp_size = disk::esp_size(parts);
+    let (initrd, sealed) = rayon::join(
+        || cpio::initrd(recipe.initrd, recipe.epoch),
+        || disk::write_root(recipe, &raw, esp_size, &|bytes| progress.add(bytes)),
+    );
+    let (initrd, sealed) = (initrd?, sealed?);
     let root_hash = sealed.root_hash;
 
     let cmdline = cmdline(&root_hash, recipe.cmdline_extra)?;

@@ -37,6 +37,14 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path).blame(Kind::Environment, || format!("opening {}", path.display()))
 }
 
+/// Makes a new file for writing, or empties an old one. For files in temporary directories; outputs are written whole.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).blame(Kind::Environment, || format!("making {}", path.display()))
+}
+
 /// A directory's entries, sorted by name, so that no result depends on the file system's order.
 ///
 /// # Errors
@@ -147,18 +155,74 @@ pub fn sweep(dir: &Path, prefix: &str) -> Result<()> {
 #[derive(Debug)]
 pub struct Flock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
 
+/// Opens a file to lock, made if it is missing.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn open_lock(path: &Path) -> Result<File> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    let doing = || format!("opening {}", path.display());
+    File::options().create(true).truncate(false).write(true).open(path).blame(Kind::Environment, doing)
+}
+
 /// Takes an exclusive lock on a file, which is made if it is missing, and waits for it if need be.
 ///
 /// # Errors
 /// [`Kind::Environment`], naming the path.
 pub fn lock(path: &Path) -> Result<Flock> {
-    if let Some(parent) = path.parent() {
-        make_dir(parent)?;
-    }
     let doing = || format!("locking {}", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(path).blame(Kind::Environment, doing)?;
+    let file = open_lock(path)?;
     file.lock().blame(Kind::Environment, doing)?;
     Ok(Flock(file))
+}
+
+/// Renames a file or directory to its final place.
+///
+/// # Errors
+/// [`Kind::Environment`], naming both paths.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).blame(Kind::Environment, || format!("renaming {} to {}", from.display(), to.display()))
+}
+
+/// Removes a file, or a directory with all that is in it, even where directories are not writable. Nothing there is fine.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn remove(path: &Path) -> Result<()> {
+    let doing = || format!("removing {}", path.display());
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => make_writable(path).and_then(|()| fs::remove_dir_all(path)),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.blame(Kind::Environment, doing),
+    }
+}
+
+/// Go's module cache makes its directories read-only, which would keep their entries from being removed.
+fn make_writable(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that this user may still write to the file system that holds a path.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn free_space(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path).blame(Kind::Environment, || format!("measuring {}", path.display()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// The user's cache directory for nodelith: `$XDG_CACHE_HOME/nodelith`, else `$HOME/.cache/nodelith`.
@@ -177,14 +241,6 @@ pub fn cache_dir() -> Result<PathBuf> {
         })
 }
 
-/// Makes or empties a scratch file that grows while it is written, such as a log. Results use [`write_atomic`].
-///
-/// # Errors
-/// [`Kind::Environment`], naming the path.
-pub fn create(path: &Path) -> Result<File> {
-    File::create(path).blame(Kind::Environment, || format!("making {}", path.display()))
-}
-
 /// A directory of our own in the system's temporary directory; removed when dropped. Its path is short, because a
 /// Unix socket's path ends at 108 bytes.
 ///
@@ -195,4 +251,69 @@ pub fn scratch() -> Result<tempfile::TempDir> {
         .prefix("nodelith-")
         .tempdir()
         .blame(Kind::Environment, || "making a temporary directory".to_owned())
+}
+
+/// What a path of the host is, links not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File {
+        /// Whether its owner may execute it; other bits depend on the umask of whoever checked it out.
+        executable: bool,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link with its target.
+    Symlink(String),
+    /// Anything else.
+    Other,
+}
+
+/// What a path of the host is, links not followed.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn kind(path: &Path) -> Result<FileKind> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let doing = || format!("reading {}", path.display());
+    let metadata = fs::symlink_metadata(path).blame(Kind::Environment, doing)?;
+    Ok(if metadata.is_symlink() {
+        FileKind::Symlink(fs::read_link(path).blame(Kind::Environment, doing)?.to_string_lossy().into_owned())
+    } else if metadata.is_dir() {
+        FileKind::Directory
+    } else if metadata.is_file() {
+        FileKind::File { executable: metadata.permissions().mode() & 0o100 != 0 }
+    } else {
+        FileKind::Other
+    })
+}
+
+/// Writes a new file that only its owner may read, whole or not at all.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".nodelith-")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(parent)
+        .blame(Kind::Environment, || format!("making a temporary file in {}", parent.display()))?;
+    file.write_all(bytes).blame(Kind::Environment, || format!("writing {}", path.display()))?;
+    persist(file, path)
+}
+
+/// Bytes on disk below a path, links not followed; what vanishes meanwhile does not count.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn disk_usage(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(0) };
+    let own = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return Ok(own);
+    }
+    list(path)?.iter().try_fold(own, |sum, entry| Ok(sum + disk_usage(entry)?))
 }

@@ -99,6 +99,13 @@ impl Verdict {
         self.claims.iter().all(|claim| claim.failure.is_none())
     }
 
+    /// The closing line: how many claims hold.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let failed = self.claims.iter().filter(|claim| claim.failure.is_some()).count();
+        format!("{} passed, {failed} failed", self.claims.len() - failed)
+    }
+
     /// Writes `verdict.json` and `junit.xml` into a folder.
     ///
     /// # Errors

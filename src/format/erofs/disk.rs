@@ -23,7 +23,7 @@ pub(super) const INCOMPAT: u32 = 0x1 | 0x2;
 /// zstd's number among the algorithms.
 pub(super) const ZSTD: u8 = 3;
 
-/// The two longest-lived data layouts, and the one with full compression indexes.
+/// How an inode's data are laid out; the format has more ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Whole blocks.

@@ -14,11 +14,12 @@ mod disk;
 mod inodes;
 mod pack;
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 mod xattrs;
 
 pub use pack::{Body, EXTENT, Extent, pack, read_and_pack};
 pub use read::locate;
 pub use write::{Options, Packer, Summary, write};
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,11 @@ use zstd::bulk::Compressor;
 
 /// Bytes of content in an extent, but the last: what the kernel must decompress to read any byte of it.
 ///
-/// Larger compresses better and costs more for each random read; measured in `docs/architecture.md`.
+/// Larger compresses better and costs more for each random read: 64 KiB gave an image 3 % larger.
 pub const EXTENT: usize = 128 * 1024;
 /// log2 of the window that decompression needs: a whole extent.
 pub(super) const WINDOW_LOG: u8 = EXTENT.ilog2() as u8;
-/// zstd's level: 9 saves 4 % of the image and takes four times as long.
+/// zstd's level: 9 makes the image 4 % smaller and takes four times as long.
 const LEVEL: i32 = 3;
 
 /// How a file's bytes are stored.

@@ -2,7 +2,8 @@
 
 use super::disk::{BLOCK, DIRENT, INDEX_HEAD, MAGIC, SLOT, SUPER_OFFSET};
 use crate::error::{Blame, Fault, Kind, Result};
-use crate::tree::{Source, show};
+use crate::tree::show;
+use std::io::{Read, Seek, SeekFrom};
 
 /// What the reader needs of an inode.
 struct Found {
@@ -13,8 +14,8 @@ struct Found {
     after: u64,
 }
 
-struct Reader<'a> {
-    image: &'a dyn Source,
+struct Reader<'a, R> {
+    image: &'a mut R,
     meta: u64,
 }
 
@@ -25,12 +26,12 @@ struct Reader<'a> {
 /// # Errors
 /// [`Kind::Build`] when there is no such path or it holds no data, [`Kind::Integrity`] when this is no such image,
 /// [`Kind::Environment`] when it cannot be read.
-pub fn locate(image: &dyn Source, path: &[u8]) -> Result<(u64, u64)> {
+pub fn locate(image: &mut (impl Read + Seek), path: &[u8]) -> Result<(u64, u64)> {
     let super_block = read(image, SUPER_OFFSET as u64, 128)?;
     if u32_at(&super_block, 0) != MAGIC || super_block[12] != 12 {
         return Err(Fault::new(Kind::Integrity, "this is no EROFS image with blocks of 4 KiB").into());
     }
-    let reader = Reader { image, meta: u64::from(u32_at(&super_block, 40)) * BLOCK as u64 };
+    let mut reader = Reader { image, meta: u64::from(u32_at(&super_block, 40)) * BLOCK as u64 };
     let mut inode = reader.inode(u64::from(u16_at(&super_block, 14)))?;
     for name in path.split(|c| *c == b'/').filter(|name| !name.is_empty()) {
         let number = reader.lookup(&inode, name)?;
@@ -44,7 +45,7 @@ pub fn locate(image: &dyn Source, path: &[u8]) -> Result<(u64, u64)> {
         1 => {
             // The extents of a file follow one another; the first index tells where the first one starts.
             let index = inode.after.next_multiple_of(8) + INDEX_HEAD as u64;
-            let first = u32_at(&read(image, index, 8)?, 4);
+            let first = u32_at(&read(reader.image, index, 8)?, 4);
             Ok((u64::from(first) * BLOCK as u64, u64::from(inode.union) * BLOCK as u64))
         }
         2 if inode.size < BLOCK as u64 => Ok((inode.after, inode.size)),
@@ -53,8 +54,8 @@ pub fn locate(image: &dyn Source, path: &[u8]) -> Result<(u64, u64)> {
     }
 }
 
-impl Reader<'_> {
-    fn inode(&self, number: u64) -> Result<Found> {
+impl<R: Read + Seek> Reader<'_, R> {
+    fn inode(&mut self, number: u64) -> Result<Found> {
         let at = self.meta + number * SLOT as u64;
         let bytes = read(self.image, at, 32)?;
         let format = u16_at(&bytes, 0);
@@ -69,7 +70,7 @@ impl Reader<'_> {
         Ok(Found { layout: format >> 1 & 7, size, union: u32_at(&bytes, 16), after: at + len + attributes })
     }
 
-    fn lookup(&self, dir: &Found, name: &[u8]) -> Result<Option<u64>> {
+    fn lookup(&mut self, dir: &Found, name: &[u8]) -> Result<Option<u64>> {
         for at in (0..dir.size).step_by(BLOCK) {
             let len = usize::try_from((dir.size - at).min(BLOCK as u64))?;
             let inline = dir.layout == 2 && len < BLOCK;
@@ -95,8 +96,12 @@ fn find(block: &[u8], name: &[u8]) -> Option<u64> {
     })
 }
 
-fn read(image: &dyn Source, offset: u64, len: usize) -> Result<Vec<u8>> {
-    image.read(offset, len).blame(Kind::Environment, || "reading the EROFS image".into())
+fn read(image: &mut (impl Read + Seek), offset: u64, len: usize) -> Result<Vec<u8>> {
+    let doing = || "reading the EROFS image".to_owned();
+    let mut bytes = vec![0; len];
+    image.seek(SeekFrom::Start(offset)).blame(Kind::Environment, doing)?;
+    image.read_exact(&mut bytes).blame(Kind::Environment, doing)?;
+    Ok(bytes)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

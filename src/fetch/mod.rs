@@ -1,0 +1,178 @@
+//! Locked → fetched: every object of a lock in the store and checked. Nothing is chosen here; what the lock does not
+//! name is not fetched, and what does not match it is not used.
+
+use crate::digest::Sha256;
+use crate::error::{Fault, Kind, Result};
+use crate::lock::{Binary, Locked, Package};
+use crate::remote::Remote;
+use crate::report::{Report, Stage};
+use crate::resolve::golang::{Program, Toolchain};
+use crate::resolve::{source, toolchain_packages};
+use crate::spec::BinarySource;
+use crate::spec::requests::Use;
+use crate::store::{Store, UnpackedPackage};
+use crate::tree::Content;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The uses whose packages become parts of the image.
+const UNPACKED: [Use; 3] = [Use::Image, Use::Initrd, Use::Stub];
+
+/// Everything that a build reads, on disk and checked. Only [`fetch`] makes one.
+#[derive(Debug)]
+pub struct Fetched {
+    locked: Locked,
+    unpacked: BTreeMap<Sha256, UnpackedPackage>,
+    binaries: BTreeMap<String, Content>,
+    kmod: PathBuf,
+}
+
+impl Fetched {
+    /// The spec and lock.
+    #[must_use]
+    pub fn locked(&self) -> &Locked {
+        &self.locked
+    }
+
+    /// The packages of a use that goes into the image ([`Use::Image`], [`Use::Initrd`], [`Use::Stub`]), sorted by name.
+    pub fn packages(&self, usage: Use) -> impl Iterator<Item = (&Package, &UnpackedPackage)> {
+        self.locked.packages(usage).filter_map(|package| Some((package, self.unpacked.get(&package.sha256)?)))
+    }
+
+    /// The program `role/name`.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] when the lock has none of that name.
+    pub fn binary(&self, id: &str) -> Result<&Content> {
+        let missing = || Fault::new(Kind::Spec, format!("the lock has no binary `{id}`")).into();
+        self.binaries.get(id).ok_or_else(missing)
+    }
+
+    /// The root of the extracted closure of `kmod`, whose `depmod` is run on this host.
+    #[must_use]
+    pub fn kmod(&self) -> &Path {
+        &self.kmod
+    }
+}
+
+/// Fetches all that a build needs: the image's packages, `kmod`, and the binaries.
+///
+/// # Errors
+/// [`Kind::Network`], [`Kind::Integrity`] or [`Kind::Environment`], naming the package or binary.
+pub fn fetch(locked: &Locked, store: &Store, remote: &Remote, report: &dyn Report) -> Result<Fetched> {
+    let mut packages: BTreeMap<Sha256, &Package> = BTreeMap::new();
+    for usage in UNPACKED {
+        packages.extend(locked.packages(usage).map(|package| (package.sha256, package)));
+    }
+    let unpacked = unpack(&packages.into_values().collect::<Vec<_>>(), store, remote, report)?;
+    let kmod = fetch_tool(locked, Use::Kmod, store, remote, report)?;
+    let binaries = binaries(locked, store, remote, report)?;
+    Ok(Fetched { locked: locked.clone(), unpacked, binaries, kmod })
+}
+
+/// Fetches and extracts the packages of a tool; returns the root of the extracted closure.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_tool(locked: &Locked, usage: Use, store: &Store, remote: &Remote, report: &dyn Report) -> Result<PathBuf> {
+    let packages: Vec<&Package> = locked.packages(usage).collect();
+    let debs: Vec<Sha256> = packages.iter().map(|package| package.sha256).collect();
+    if let Some(dir) = store.extracted(&debs) {
+        return Ok(dir);
+    }
+    obtain(&packages, store, remote, report)?;
+    let stage = Stage::start(report, format!("unpacking {}", usage.word()), None, "");
+    let dir = store.extract(&debs)?;
+    stage.finish(format!("{} packages", debs.len()));
+    Ok(dir)
+}
+
+/// Packages as checked objects of the store. A damaged one is fetched again.
+fn obtain(packages: &[&Package], store: &Store, remote: &Remote, report: &dyn Report) -> Result<()> {
+    // Looking at the bytes removes what is damaged, so that it counts as missing.
+    in_parallel(packages, |package| store.object(&package.sha256).map(|_| ()))?;
+    remote.packages(store, packages, report)
+}
+
+/// Unpacked packages by digest; only those that the store does not hold unpacked are downloaded or decoded.
+fn unpack(
+    packages: &[&Package],
+    store: &Store,
+    remote: &Remote,
+    report: &dyn Report,
+) -> Result<BTreeMap<Sha256, UnpackedPackage>> {
+    let ready = in_parallel(packages, |package| store.unpacked(&package.sha256))?;
+    let (mut done, mut todo) = (BTreeMap::new(), Vec::new());
+    for (package, ready) in packages.iter().zip(ready) {
+        match ready {
+            Some(unpacked) => drop(done.insert(package.sha256, unpacked)),
+            None => todo.push(*package),
+        }
+    }
+    if todo.is_empty() {
+        return Ok(done);
+    }
+    obtain(&todo, store, remote, report)?;
+    let stage = Stage::start(report, "unpacking packages", Some(todo.len() as u64), "packages");
+    let fresh = in_parallel(&todo, |package| {
+        let unpacked = store
+            .unpack(&package.sha256)
+            .map_err(|error| error.context(format!("unpacking {} {}", package.name, package.version)))?;
+        stage.advance(1);
+        Ok(unpacked)
+    })?;
+    stage.finish(format!("{} packages", todo.len()));
+    done.extend(todo.iter().map(|package| package.sha256).zip(fresh));
+    Ok(done)
+}
+
+/// Runs a job for each package on all cores; results in order, the first failure in order.
+fn in_parallel<T: Send>(packages: &[&Package], job: impl Fn(&Package) -> Result<T> + Sync) -> Result<Vec<T>> {
+    use rayon::prelude::{IntoParallelRefIterator as _, ParallelIterator as _};
+    // Collected before it is judged: which failure is told must not depend on timing.
+    let results: Vec<Result<T>> = packages.par_iter().map(|package| job(package)).collect();
+    results.into_iter().collect()
+}
+
+fn binaries(locked: &Locked, store: &Store, remote: &Remote, report: &dyn Report) -> Result<BTreeMap<String, Content>> {
+    let toolchain = Toolchain::new(toolchain_packages(locked.lock()), store, remote, report);
+    let mut contents = BTreeMap::new();
+    let mut built = false;
+    for binary in &locked.lock().binaries {
+        let content = match store.content(&binary.sha256)? {
+            Some(content) => content,
+            None => {
+                match source(locked.spec(), &binary.id)? {
+                    BinarySource::Url { url, .. } => {
+                        let wanted = (&binary.sha256, binary.size);
+                        remote.object(store, &binary.id, std::slice::from_ref(url), wanted, &|_| {})?;
+                    }
+                    BinarySource::Go(module) => {
+                        built = true;
+                        rebuild(&toolchain, binary, module)?;
+                    }
+                }
+                let gone = || anyhow::anyhow!("{} vanished from the store", binary.id);
+                store.content(&binary.sha256)?.ok_or_else(gone)?
+            }
+        };
+        contents.insert(binary.id.clone(), content);
+    }
+    if built {
+        toolchain.clean()?;
+    }
+    Ok(contents)
+}
+
+fn rebuild(toolchain: &Toolchain<'_>, binary: &Binary, module: &crate::spec::GoModule) -> Result<()> {
+    let (found, _) = toolchain.build(Program { id: &binary.id, module, recipe: &binary.recipe })?;
+    if found != binary.sha256 {
+        let message = format!("{} was built to sha256 {found}, but the lock says {}", binary.id, binary.sha256);
+        let fault = Fault::new(Kind::Integrity, message);
+        return Err(fault.hint("the build is not reproducible here: report it with both digests").into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Packages decoded once: the decompressed `data.tar` with an index of its files, so that a warm build never runs xz.
+
+use super::{FileSource, Store, cannot_write, hash_file};
+use crate::digest::{Hashing, Sha256};
+use crate::error::{Blame, Fault, Kind, Result};
+use crate::format::deb::{self, Entry, EntryWhat};
+use crate::sys;
+use crate::tree::{Content, Node, Source, What};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The version of the index format; a store that holds another one decodes again.
+const FORMAT: u32 = 1;
+
+/// A package whose files can be read by range.
+#[derive(Clone)]
+pub struct UnpackedPackage {
+    index: Arc<Index>,
+    source: Arc<dyn Source>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Index {
+    format: u32,
+    tar: Sha256,
+    control: String,
+    entries: Vec<Entry>,
+}
+
+impl UnpackedPackage {
+    /// The control file's text.
+    #[must_use]
+    pub fn control(&self) -> &str {
+        &self.index.control
+    }
+
+    /// Every path with its inode, sorted by path, all of one origin. Paths are clean, no path leads through anything but
+    /// a directory, hard links point to regular files, and there are no devices.
+    pub fn nodes<'a>(&'a self, origin: &'a Arc<str>) -> impl Iterator<Item = (&'a [u8], Node)> {
+        self.index.entries.iter().map(move |entry| {
+            let what = match &entry.what {
+                EntryWhat::Directory => What::Directory,
+                EntryWhat::Symlink(target) => What::Symlink(target.clone().into_bytes()),
+                EntryWhat::HardLink(target) => What::HardLink(target.clone().into_bytes()),
+                EntryWhat::File { sha256, size, offset } => {
+                    What::File(Content::in_source(*sha256, *size, Arc::clone(&self.source), *offset))
+                }
+            };
+            let mut node = Node::new(what, entry.mode, origin);
+            (node.uid, node.gid) = (entry.uid, entry.gid);
+            node.xattrs = entry.xattrs.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone())).collect();
+            (entry.path.as_bytes(), node)
+        })
+    }
+}
+
+impl std::fmt::Debug for UnpackedPackage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UnpackedPackage({} entries)", self.index.entries.len())
+    }
+}
+
+impl Store {
+    /// A package that was unpacked before, its bytes checked. Damaged ones are removed and count as missing.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] when the store cannot be read.
+    pub fn unpacked(&self, deb: &Sha256) -> Result<Option<UnpackedPackage>> {
+        let (tar, index_path) = self.unpacked_paths(deb);
+        if !tar.is_file() || !index_path.is_file() {
+            return Ok(None);
+        }
+        if let Some(index) = parse_index(&sys::fs::read(&index_path)?)
+            && hash_file(&tar)?.0 == index.tar
+        {
+            return Ok(Some(UnpackedPackage {
+                index: Arc::new(index),
+                source: Arc::new(FileSource(sys::fs::open(&tar)?)),
+            }));
+        }
+        sys::fs::remove(&index_path)?;
+        sys::fs::remove(&tar)?;
+        Ok(None)
+    }
+
+    /// Decodes a package that is in the store as an object, and keeps the result.
+    ///
+    /// # Errors
+    /// [`Kind::Integrity`] when the object is missing, damaged or not a sound package; [`Kind::Environment`] when there is no room.
+    pub fn unpack(&self, deb: &Sha256) -> Result<UnpackedPackage> {
+        let _lock = self.lock(&format!("{deb}.unpack"))?;
+        if let Some(done) = self.unpacked(deb)? {
+            return Ok(done);
+        }
+        let (tar, index_path) = self.unpacked_paths(deb);
+        let (file, index) = self.decode(deb, &tar)?;
+        sys::fs::persist(file, &tar)?;
+        let body = serde_json::to_vec(&index)?;
+        // The index's own digest stands before it: a damaged index must not name the wrong bytes.
+        let mut bytes = format!("{}\n", Sha256::of(&body)).into_bytes();
+        bytes.extend_from_slice(&body);
+        sys::fs::write_atomic(&index_path, &bytes)?;
+        Ok(UnpackedPackage { index: Arc::new(index), source: Arc::new(FileSource(sys::fs::open(&tar)?)) })
+    }
+
+    /// Decodes a package for one use only; nothing stays in the store.
+    ///
+    /// # Errors
+    /// As [`Store::unpack`].
+    pub(super) fn unpack_once(&self, deb: &Sha256) -> Result<UnpackedPackage> {
+        let (file, index) = self.decode(deb, &self.tmp())?;
+        Ok(UnpackedPackage { index: Arc::new(index), source: Arc::new(FileSource(file.into_file())) })
+    }
+
+    fn decode(&self, deb: &Sha256, path: &Path) -> Result<(tempfile::NamedTempFile, Index)> {
+        let object = self.object(deb)?.ok_or_else(|| {
+            Fault::new(Kind::Integrity, format!("package {deb} is not in the store")).hint("run the command again")
+        })?;
+        let size = object.metadata().map_or(0, |metadata| metadata.len());
+        // Debian's packages decompress to three to six times their size.
+        self.require(size.saturating_mul(3), path)?;
+        let mut tar = Hashing::new(sys::fs::temp_in(&self.tmp())?);
+        let mut written = 0;
+        let control = deb::read(sys::fs::open(&object)?, &mut |bytes| {
+            written += bytes.len() as u64;
+            tar.write_all(bytes).map_err(|error| cannot_write(error, path, written))
+        })
+        .map_err(|error| named(error, deb))?;
+        let (file, tar, _) = tar.finish();
+        let entries = deb::index(rewound(file.as_file(), path)?).map_err(|error| named(error, deb))?;
+        Ok((file, Index { format: FORMAT, tar, control, entries }))
+    }
+
+    fn unpacked_paths(&self, deb: &Sha256) -> (PathBuf, PathBuf) {
+        let dir = self.dir.join("unpacked");
+        (dir.join(format!("{deb}.tar")), dir.join(format!("{deb}.index")))
+    }
+}
+
+fn rewound(file: &File, path: &Path) -> Result<std::io::BufReader<File>> {
+    let doing = || format!("reading back {}", path.display());
+    let mut file = file.try_clone().blame(Kind::Environment, doing)?;
+    file.rewind().blame(Kind::Environment, doing)?;
+    Ok(std::io::BufReader::with_capacity(1 << 17, file))
+}
+
+fn named(error: anyhow::Error, deb: &Sha256) -> anyhow::Error {
+    error.context(format!("unpacking package {}", deb.short()))
+}
+
+fn parse_index(bytes: &[u8]) -> Option<Index> {
+    let (digest, body) = bytes.split_at_checked(65)?;
+    let digest: Sha256 = std::str::from_utf8(digest).ok()?.trim_end().parse().ok()?;
+    let index: Index = (Sha256::of(body) == digest).then(|| serde_json::from_slice(body).ok())??;
+    (index.format == FORMAT).then_some(index)
+}
