@@ -14,6 +14,7 @@
 //! | `resolve` | spec + indexes → lock; the only stage that chooses |
 //! | `lab` | QEMU machines, the switch between them, their consoles |
 //! | `remote` | HTTP with retries, mirrors |
+//! | `token` | one-time join tokens and the keys that sign them |
 //! | `store` | content-addressed objects on disk |
 //! | `format` | bytes ↔ types, pure |
 //! | `manifest` | what was built from what |
@@ -26,11 +27,17 @@
 //! | `digest` | SHA-256 |
 //! | `text` | strings that refuse |
 
+pub mod assemble;
+pub mod cli;
 pub mod digest;
 pub mod error;
 pub mod fetch;
 pub mod format;
+pub mod image;
+pub mod lab;
 pub mod lock;
+pub mod manifest;
+pub mod pipeline;
 pub mod remote;
 pub mod report;
 pub mod resolve;
@@ -38,4 +45,6 @@ pub mod spec;
 pub mod store;
 pub mod sys;
 pub mod text;
+pub mod token;
 pub mod tree;
+pub mod trial;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `nodelith` program: parse, run, render, exit code. Everything else is in the library.
+
+fn main() -> std::process::ExitCode {
+    nodelith::cli::main()
+}

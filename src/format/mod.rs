@@ -1,2 +1,11 @@
-//! Bytes ↔ types, pure: nothing here knows a path of the host or a server.
+//! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`;
+//! nothing here knows a path of the host or a server.
+
+pub mod cpio;
 pub mod deb;
+pub mod erofs;
+pub mod fat;
+pub mod gpt;
+pub mod pe;
+pub mod qcow2;
+pub mod verity;

@@ -85,7 +85,7 @@ impl<'a> Toolchain<'a> {
         }
         let root = self.root(&debs)?;
         let stage = Stage::start(self.report, format!("building {}", program.id), None, "");
-        let temp = sys::fs::temp_dir_in(&self.store.tmp())?;
+        let temp = sys::fs::temp_dir_in(&self.store.tmp(), "go-")?;
         let workshop = Workshop { root, dir: temp.path().to_owned(), store: self.store };
         let file = workshop.make(program.module).map_err(|error| error.context(format!("building {}", program.id)))?;
         let (sha256, size) = self.store.adopt(&file)?;

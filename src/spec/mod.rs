@@ -3,9 +3,10 @@
 mod diagnose;
 mod load;
 mod raw;
+pub mod reference;
 pub mod requests;
 mod role;
-mod value;
+pub mod value;
 
 pub use diagnose::{Source, refuse};
 pub use load::load;

@@ -26,6 +26,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The parts that hold something worth keeping.
+const PARTS: &[&str] = &["objects", "unpacked", "tools", "built", "work", "tmp"];
+
 /// A store in a directory.
 #[derive(Debug)]
 pub struct Store {
@@ -55,7 +58,7 @@ impl Store {
     /// [`Kind::Environment`], naming the path.
     pub fn open(dir: &Path) -> Result<Self> {
         let dir = std::path::absolute(dir).blame(Kind::Environment, || format!("finding {}", dir.display()))?;
-        for part in ["objects", "unpacked", "tools", "built", "work", "tmp", "locks"] {
+        for part in PARTS.iter().chain(&["locks"]) {
             sys::fs::make_dir(&dir.join(part))?;
         }
         // Backup programs skip directories that carry this file (bford.info/cachedir).
@@ -99,6 +102,29 @@ impl Store {
         let path = self.dir.join("work").join(name);
         sys::fs::make_dir(&path)?;
         Ok(path)
+    }
+
+    /// Bytes on disk in each part of the store.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] when it cannot be read.
+    pub fn usage(&self) -> Result<Vec<(&'static str, u64)>> {
+        PARTS.iter().map(|part| Ok((*part, sys::fs::disk_usage(&self.dir.join(part))?))).collect()
+    }
+
+    /// Removes everything that the store holds; returns the bytes that were on disk. Other processes of this store
+    /// fetch anew what they miss.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] when something cannot be removed.
+    pub fn clean(&self) -> Result<u64> {
+        let freed = self.usage()?.iter().map(|(_, size)| size).sum();
+        for part in PARTS {
+            for entry in sys::fs::list(&self.dir.join(part))? {
+                sys::fs::remove(&entry)?;
+            }
+        }
+        Ok(freed)
     }
 
     /// Holds a lock of this store; other processes that want the same one wait.

@@ -60,7 +60,7 @@ impl Store {
                 })?;
             }
         }
-        let temp = sys::fs::temp_dir_in(&self.tmp())?;
+        let temp = sys::fs::temp_dir_in(&self.tmp(), "tool-")?;
         write_tree(&tree, temp.path())?;
         sys::fs::write_atomic(&temp.path().join(MARK), b"")?;
         sys::fs::rename(temp.path(), &dir)?;

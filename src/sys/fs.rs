@@ -97,6 +97,60 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A new directory beside where it will go, 0755; removed on drop unless it is swapped in by [`replace_dir`].
+///
+/// # Errors
+/// [`Kind::Environment`], naming the parent.
+pub fn temp_dir_in(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    make_dir(parent)?;
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .blame(Kind::Environment, || format!("making a temporary directory in {}", parent.display()))
+}
+
+/// Puts a finished directory in the place of another, in one step: whoever looks sees the old one or the new one.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path; the old directory is untouched then.
+pub fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let doing = || format!("replacing {}", path.display());
+    for entry in list(new.path())? {
+        open(&entry)?.sync_all().blame(Kind::Environment, || format!("syncing {}", entry.display()))?;
+    }
+    if path.exists() {
+        // The temporary directory now holds what was there, and is removed when `new` drops.
+        renameat_with(CWD, new.path(), CWD, path, RenameFlags::EXCHANGE).blame(Kind::Environment, doing)?;
+    } else {
+        fs::rename(new.keep(), path).blame(Kind::Environment, doing)?;
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        open(parent)?.sync_all().blame(Kind::Environment, || format!("syncing {}", parent.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what killed runs left in a directory: entries whose name begins with `prefix`. The caller holds the lock
+/// that every run takes before it makes such an entry.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn sweep(dir: &Path, prefix: &str) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for path in list(dir)? {
+        let stale = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+        if stale && path.is_dir() {
+            fs::remove_dir_all(&path).blame(Kind::Environment, || format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Holds a lock file until dropped. Another process that wants the same lock waits.
 #[derive(Debug)]
 pub struct Flock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
@@ -122,17 +176,6 @@ pub fn lock(path: &Path) -> Result<Flock> {
     let file = open_lock(path)?;
     file.lock().blame(Kind::Environment, doing)?;
     Ok(Flock(file))
-}
-
-/// A temporary directory inside another one, removed with all that is in it when dropped.
-///
-/// # Errors
-/// [`Kind::Environment`], naming the directory.
-pub fn temp_dir_in(dir: &Path) -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix(".nodelith-")
-        .tempdir_in(dir)
-        .blame(Kind::Environment, || format!("making a temporary directory in {}", dir.display()))
 }
 
 /// Renames a file or directory to its final place.
@@ -196,4 +239,81 @@ pub fn cache_dir() -> Result<PathBuf> {
                 Fault::new(Kind::Environment, "there is no cache directory: neither XDG_CACHE_HOME nor HOME is set");
             fault.hint("set XDG_CACHE_HOME to an absolute path, or pass --store DIR").into()
         })
+}
+
+/// A directory of our own in the system's temporary directory; removed when dropped. Its path is short, because a
+/// Unix socket's path ends at 108 bytes.
+///
+/// # Errors
+/// [`Kind::Environment`] when it cannot be made.
+pub fn scratch() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("nodelith-")
+        .tempdir()
+        .blame(Kind::Environment, || "making a temporary directory".to_owned())
+}
+
+/// What a path of the host is, links not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File {
+        /// Whether its owner may execute it; other bits depend on the umask of whoever checked it out.
+        executable: bool,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link with its target.
+    Symlink(String),
+    /// Anything else.
+    Other,
+}
+
+/// What a path of the host is, links not followed.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn kind(path: &Path) -> Result<FileKind> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let doing = || format!("reading {}", path.display());
+    let metadata = fs::symlink_metadata(path).blame(Kind::Environment, doing)?;
+    Ok(if metadata.is_symlink() {
+        FileKind::Symlink(fs::read_link(path).blame(Kind::Environment, doing)?.to_string_lossy().into_owned())
+    } else if metadata.is_dir() {
+        FileKind::Directory
+    } else if metadata.is_file() {
+        FileKind::File { executable: metadata.permissions().mode() & 0o100 != 0 }
+    } else {
+        FileKind::Other
+    })
+}
+
+/// Writes a new file that only its owner may read, whole or not at all.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".nodelith-")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(parent)
+        .blame(Kind::Environment, || format!("making a temporary file in {}", parent.display()))?;
+    file.write_all(bytes).blame(Kind::Environment, || format!("writing {}", path.display()))?;
+    persist(file, path)
+}
+
+/// Bytes on disk below a path, links not followed; what vanishes meanwhile does not count.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn disk_usage(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(0) };
+    let own = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return Ok(own);
+    }
+    list(path)?.iter().try_fold(own, |sum, entry| Ok(sum + disk_usage(entry)?))
 }

@@ -1,0 +1,80 @@
+# Talking to step-ca. Sourced by the certificate scripts, after lib.sh.
+
+# ask OUT CURL-ARGUMENT…: a request to the CA; $answer is the HTTP status, 000 when there was none, $broke curl's code.
+ask() {
+    out=$1
+    shift
+    broke=0
+    answer=$(curl --silent --proto =https --connect-timeout 10 --max-time 60 --output "$out" --write-out '%{http_code}' "$@") || broke=$?
+}
+
+# fetch_root URL FINGERPRINT FILE: the CA's root certificate, waiting for the CA as long as it takes.
+# Whoever answers is not trusted yet: only the certificate's own digest counts.
+fetch_root() {
+    told=
+    while :; do
+        ask "$3.json" --insecure "$1/root/$2"
+        case $answer in
+        000)
+            if [ -z "$told" ]; then say NL-CERT-010 "waiting for $1 (curl $broke)"; fi
+            told=1
+            wait_a_bit
+            continue
+            ;;
+        200) field ca "$3.json" >"$3" ;;
+        *) : >"$3" ;;
+        esac
+        found=$(openssl x509 -in "$3" -outform DER 2>/dev/null | sha256sum)
+        if [ "${found%% *}" = "$2" ]; then return; fi
+        fail NL-CERT-002 "$1 has not the root certificate with the fingerprint $2: wrong CA, or wrong nodelith.certificates.ca-fingerprint"
+    done
+}
+
+# present URL WORK CSR TOKEN: shows a one-time token, waiting while the CA does not answer; sets $answer.
+present() {
+    # The token goes through a file: what is on a command line, every process can read.
+    printf '{"csr":"%s","ott":"%s"}' "$(sed 's/$/\\n/' "$3" | tr -d '\n')" "$4" >"$2/request.json"
+    told=
+    while :; do
+        ask "$2/answer.json" --cacert "$2/root.pem" --header 'Content-Type: application/json' --data-binary "@$2/request.json" "$1/1.0/sign"
+        if [ "$broke" = 60 ]; then
+            clock_or_tls "$1" "$2"
+        elif [ "$answer" != 000 ] && [ "$answer" -lt 500 ]; then
+            return
+        fi
+        if [ -z "$told" ]; then say NL-CERT-010 "waiting for $1 (curl $broke, answer $answer)"; fi
+        told=1
+        wait_a_bit
+    done
+}
+
+# clock_or_tls URL WORK: the CA's own certificate was refused; is our clock before or after its root's life?
+clock_or_tls() {
+    if ! openssl verify -CAfile "$2/root.pem" "$2/root.pem" >/dev/null 2>&1; then
+        fail NL-CERT-005 "the clock says $(date -u +%Y-%m-%dT%H:%M:%SZ), when the CA's certificates are not valid: set the clock"
+    fi
+    fail NL-CERT-007 "$1 shows a certificate that the pinned root has not signed, or for another address"
+}
+
+# field NAME FILE: a PEM text out of a JSON answer.
+field() {
+    sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$2" | sed 's/\\n/\n/g'
+}
+
+# life TOKEN: until when a token says it is valid; its middle part is base64url without padding.
+life() {
+    claims=$(printf '%s' "$1" | cut -d. -f2 | tr '_-' '/+')
+    while [ $((${#claims} % 4)) != 0 ]; do claims=$claims=; done
+    until=$(printf '%s' "$claims" | base64 -d 2>/dev/null | sed -n 's/.*"exp":\([0-9]*\).*/\1/p')
+    printf 'valid until %s' "$(date -u -d "@${until:-0}" +%Y-%m-%dT%H:%M:%SZ)"
+}
+
+# keep DIR WORK OWNER: checks an answer against key and root, and puts it in place: the certificate last.
+keep() {
+    field crt "$2/answer.json" >"$2/leaf.pem"
+    field ca "$2/answer.json" >"$2/intermediate.pem"
+    openssl verify -CAfile "$2/root.pem" -untrusted "$2/intermediate.pem" "$2/leaf.pem" >/dev/null 2>&1 || return 1
+    theirs=$(openssl x509 -in "$2/leaf.pem" -noout -pubkey) || return 1
+    [ "$theirs" = "$(openssl pkey -in "$1/key.pem" -pubout)" ] || return 1
+    put "$1/ca.pem" 0644 <"$2/root.pem" && cat "$2/leaf.pem" "$2/intermediate.pem" | put "$1/cert.pem" 0644
+}

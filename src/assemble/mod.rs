@@ -1,0 +1,117 @@
+//! Packages, roles and programs → the root and the initrd: what maintainer scripts would do, done once and by
+//! declaration. Reads the store only: no network, no clock, no root, and no script of anybody runs.
+
+mod accounts;
+mod initrd;
+mod kernel;
+mod merge;
+mod roles;
+mod settle;
+mod units;
+
+use crate::error::{Fault, Kind, Result};
+use crate::fetch::Fetched;
+use crate::lock::Locked;
+use crate::report::{Report, Stage};
+use crate::spec::requests::Use;
+use crate::tree::Tree;
+use accounts::Accounts;
+use merge::Part;
+use std::sync::Arc;
+
+/// A node's parts, ready to be sealed.
+#[derive(Debug)]
+pub struct Node {
+    /// The root file system.
+    pub root: Tree,
+    /// The initrd's file system.
+    pub initrd: Tree,
+    /// The kernel, bootable as an EFI program.
+    pub kernel: Vec<u8>,
+    /// The kernel's release.
+    pub release: String,
+    /// systemd's UEFI stub.
+    pub stub: Vec<u8>,
+    /// Text of `os-release`.
+    pub os_release: String,
+    /// The kernel's command line behind `roothash=`.
+    pub cmdline: Vec<String>,
+}
+
+/// Modules that every image needs to find its disk and root, and to be told its credentials.
+const MODULES: &[&str] = &[
+    "dm_mod", "dm_verity", "erofs", "ext4", "nvme", "qemu_fw_cfg", "sd_mod", "virtio_blk", "virtio_console", "virtio_net",
+    "virtio_pci", "virtio_rng", "virtio_scsi", "dmi_sysfs",
+];
+
+/// Makes a node's parts from checked inputs.
+///
+/// # Errors
+/// [`Kind::Spec`] when a role is wrong, [`Kind::Build`] when the inputs do not fit together, [`Kind::Integrity`] when
+/// content was damaged in the store.
+pub fn assemble(inputs: &Fetched, report: &dyn Report) -> Result<Node> {
+    let locked = inputs.locked();
+    let spec = locked.spec();
+    let stage = Stage::start(report, "assemble", None, "");
+    let mut root = packages(inputs, Use::Image)?;
+    let os_release = os_release(&root, locked)?;
+
+    let wanted: Vec<&str> = MODULES.iter().copied().chain(spec.roles.iter().flat_map(|role| &role.modules).map(String::as_str)).collect();
+    let kernel = kernel::extract(&mut root, &wanted, inputs.kmod())?;
+
+    for role in &spec.roles {
+        roles::install(&mut root, spec, role)?;
+        for (name, binary) in &role.binaries {
+            let id = format!("{}/{name}", role.name);
+            let from = locked.lock().binaries.iter().find(|binary| binary.id == id).map_or("", |binary| &binary.from);
+            roles::program(&mut root, &binary.path, &id, from, inputs.binary(&id)?)?;
+        }
+    }
+    declare(&mut root, locked)?;
+    Accounts::of(&root)?.write(&mut root)?;
+    units::enable(&mut root, &spec.roles)?;
+    settle::settle(&mut root, &os_release)?;
+
+    let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &kernel.modules, &os_release)?;
+    let stub = packages(inputs, Use::Stub)?;
+    let stub = stub.content("usr/lib/systemd/boot/efi/linuxx64.efi.stub").ok_or_else(|| {
+        Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub")
+    })?;
+    let cmdline = initrd::CMDLINE.iter().map(|word| (*word).to_owned()).chain(spec.cmdline.iter().cloned()).collect();
+    let stub = stub.read()?;
+    stage.finish(format!("{} paths, {} in the initrd, kernel {}", root.len(), initrd.len(), kernel.release));
+    Ok(Node { root, initrd, kernel: kernel.image, release: kernel.release, stub, os_release, cmdline })
+}
+
+fn packages(inputs: &Fetched, usage: Use) -> Result<Tree> {
+    let parts = inputs.packages(usage).map(|(package, unpacked)| {
+        let origin: Arc<str> = Arc::from(format!("deb {} {}", package.name, package.version));
+        let nodes = unpacked.nodes(&origin).map(|(path, node)| (path.to_vec(), node)).collect();
+        Part { name: &package.name, control: unpacked.control(), nodes, origin }
+    });
+    merge::merge(&parts.collect::<Vec<_>>())
+}
+
+/// Debian's os-release with the image's own name and version: the first digits of the lock's digest.
+fn os_release(root: &Tree, locked: &Locked) -> Result<String> {
+    let content = root.content("usr/lib/os-release").ok_or_else(|| {
+        Fault::new(Kind::Spec, "the image has no usr/lib/os-release").hint("the package base-files belongs to every image")
+    })?;
+    let text = String::from_utf8_lossy(&content.read()?).into_owned();
+    let version = crate::digest::Sha256::of(locked.lock().to_text()?.as_bytes()).short();
+    Ok(format!("{}\nIMAGE_ID={}\nIMAGE_VERSION={version}\n", text.trim_end(), locked.spec().name))
+}
+
+/// What the node can say of itself: its packages, and the listeners that its roles declare.
+fn declare(root: &mut Tree, locked: &Locked) -> Result<()> {
+    let origin: Arc<str> = Arc::from("assemble declare");
+    let packages = locked.packages(Use::Image).map(|package| format!("{} {}\n", package.name, package.version));
+    root.file("usr/lib/nodelith/packages", 0o644, packages.collect::<String>(), &origin)?;
+    root.file("usr/lib/nodelith/listeners", 0o644, listeners(locked).map(|line| line + "\n").collect::<String>(), &origin)
+}
+
+/// Listeners beyond loopback that the roles declare, `udp 8472 kernel`.
+pub fn listeners(locked: &Locked) -> impl Iterator<Item = String> {
+    let all = locked.spec().roles.iter().flat_map(|role| &role.listeners);
+    all.map(|listener| format!("{} {} {}", listener.protocol, listener.port, listener.process))
+}

@@ -1,0 +1,114 @@
+//! The last word on a root: what must hold of every image whatever its roles brought. Each rule names what it prevents.
+
+use crate::error::Result;
+use crate::tree::{Node, Tree, What, show};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Directories that exist for others to be mounted on, or because programs expect them.
+const DIRECTORIES: &[(&str, u16)] = &[
+    ("boot", 0o755),
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("home", 0o755),
+    ("mnt", 0o755),
+    ("opt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("srv", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o755),
+    ("usr", 0o755),
+    ("var", 0o755),
+];
+
+/// Makes a root ready to be sealed. `os_release` is the image's own.
+///
+/// # Errors
+/// As [`Tree::put`].
+pub(super) fn settle(tree: &mut Tree, os_release: &str) -> Result<()> {
+    let origin: Arc<str> = Arc::from("assemble settle");
+    for (path, mode) in DIRECTORIES {
+        tree.directory(path, *mode, &origin)?;
+    }
+    var_to_factory(tree)?;
+    tree.remove("boot");
+    tree.directory("boot", 0o755, &origin)?;
+    // The initrd binds the lasting id from /var over this file; without the file there would be nothing to bind to.
+    tree.file("etc/machine-id", 0o444, "", &origin)?;
+    if tree.get("usr/lib/systemd/systemd-resolved").is_some() {
+        tree.symlink("etc/resolv.conf", "../run/systemd/resolve/resolv.conf", &origin)?;
+    }
+    tree.symlink("etc/mtab", "../proc/self/mounts", &origin)?;
+    tree.file("usr/lib/os-release", 0o644, os_release, &origin)?;
+    tree.symlink("etc/os-release", "../usr/lib/os-release", &origin)?;
+    // systemd takes this file's modification time, which is the image's epoch, as the floor of the clock.
+    tree.file("usr/lib/clock-epoch", 0o644, "", &origin)?;
+    // No cache of the linker: Debian's directories are built into it, and a stale cache would win over them.
+    tree.remove("etc/ld.so.cache");
+    harmless(tree);
+    Ok(())
+}
+
+/// `/var` is empty at first boot: what packages want there is made by systemd-tmpfiles, from a copy below `/usr`.
+fn var_to_factory(tree: &mut Tree) -> Result<()> {
+    let origin: Arc<str> = Arc::from("assemble settle");
+    let mut lines = String::from("# Made of the packages' own /var.\n");
+    let nodes: Vec<(Vec<u8>, Node)> = tree.below(b"var").map(|(path, node)| (path.to_vec(), node.clone())).collect();
+    for (path, node) in nodes {
+        let shown = show(&path);
+        match &node.what {
+            What::Directory => {
+                let _ = writeln!(lines, "d /{shown} {:04o} {} {} -", node.mode & 0o7777, node.uid, node.gid);
+            }
+            What::Symlink(target) => {
+                let _ = writeln!(lines, "L /{shown} - - - - {}", show(target));
+            }
+            What::File(_) => {
+                let _ = writeln!(lines, "C /{shown} {:04o} {} {} - /usr/share/factory/{shown}", node.mode, node.uid, node.gid);
+                tree.put([b"usr/share/factory/", path.as_slice()].concat(), node.clone())?;
+            }
+            _ => {}
+        }
+    }
+    tree.remove("var");
+    tree.directory("var", 0o755, &origin)?;
+    tree.file("usr/lib/tmpfiles.d/00-nodelith-var.conf", 0o644, lines, &origin)
+}
+
+/// No file gives whoever runs it more rights than they have, and none can be written by everybody.
+fn harmless(tree: &mut Tree) {
+    let paths: Vec<Vec<u8>> = tree.iter().map(|(path, _)| path.to_vec()).collect();
+    for path in paths {
+        if let Some(node) = tree.get_mut(&path) {
+            if !matches!(node.what, What::Symlink(_)) {
+                node.mode &= !0o6002;
+            }
+            node.xattrs.remove(b"security.capability".as_slice());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_setuid_world_writable_or_in_var() {
+        let origin: Arc<str> = Arc::from("test");
+        let mut tree = Tree::new();
+        tree.file("usr/bin/su", 0o4755, "x", &origin).unwrap();
+        tree.file("var/lib/x/state", 0o666, "x", &origin).unwrap();
+        tree.get_mut("usr/bin/su").unwrap().xattrs.insert(b"security.capability".to_vec(), vec![1]);
+        settle(&mut tree, "ID=debian\n").unwrap();
+        assert_eq!(tree.get("usr/bin/su").unwrap().mode, 0o755);
+        assert!(tree.get("usr/bin/su").unwrap().xattrs.is_empty());
+        assert_eq!(tree.below(b"var").count(), 0);
+        let lines = tree.content("usr/lib/tmpfiles.d/00-nodelith-var.conf").unwrap().read().unwrap();
+        let lines = String::from_utf8(lines).unwrap();
+        assert!(lines.contains("d /var/lib/x 0755 0 0 -\n"), "{lines}");
+        assert!(lines.contains("C /var/lib/x/state 0666 0 0 - /usr/share/factory/var/lib/x/state\n"), "{lines}");
+        assert_eq!(tree.get("usr/share/factory/var/lib/x/state").unwrap().mode, 0o664);
+    }
+}

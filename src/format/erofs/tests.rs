@@ -1,0 +1,302 @@
+//! What is written is read back by `erofs-rs`, which shares no code with the writer.
+
+use super::{Body, EXTENT, Extent, Options, locate, pack, write};
+use crate::error::{Kind, kind_of};
+use crate::tree::{Node, Tree, What};
+use erofs_rs::EroFS;
+use erofs_rs::backend::SliceImage;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+const EPOCH: u64 = 1_700_000_000;
+
+fn origin() -> Arc<str> {
+    Arc::from("test")
+}
+
+fn image(tree: &Tree) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    let summary = write(tree, &Options::new(EPOCH, [7; 16]), &mut out).unwrap();
+    let bytes = out.into_inner();
+    assert_eq!(bytes.len() as u64, summary.size);
+    bytes
+}
+
+/// Bytes that zstd cannot shorten, the same every time.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| step()).collect()
+}
+
+/// Bytes that shrink to about half.
+fn prose(len: usize, seed: u64) -> Vec<u8> {
+    noise(len, seed).into_iter().map(|byte| b"abcdefghijklmnop"[usize::from(byte & 15)]).collect()
+}
+
+fn same_as_read_back(tree: &Tree, bytes: &[u8]) {
+    let fs = EroFS::new(SliceImage::new(bytes)).unwrap();
+    let mut seen = 1;
+    for entry in fs.walk_dir("/").unwrap() {
+        let entry = entry.unwrap();
+        let path = entry.dir_entry.path();
+        let path = path.as_bytes().strip_prefix(b"/").unwrap();
+        let node = tree.get(path).unwrap_or_else(|| panic!("{} was invented", crate::tree::show(path)));
+        same_inode(tree, path, node, &fs, entry.inode);
+        seen += 1;
+    }
+    assert_eq!(seen, tree.len(), "paths were lost");
+    let root = fs.get_inode(fs.super_block().root_inode_id()).unwrap();
+    assert_eq!(root.permissions().mode(), u32::from(tree.get("").unwrap().mode));
+}
+
+fn same_inode(tree: &Tree, path: &[u8], node: &Node, fs: &EroFS<SliceImage<'_>>, inode: erofs_rs::types::Inode) {
+    let name = crate::tree::show(path);
+    let node = if let What::HardLink(target) = &node.what { tree.get(target).unwrap() } else { node };
+    assert_eq!(inode.permissions().mode() & 0o7777, u32::from(node.mode), "{name}");
+    assert_eq!((inode.uid(), inode.gid()), (node.uid, node.gid), "{name}");
+    assert_eq!(inode.modified_unix(), (EPOCH as i64, 0), "{name}");
+    let xattrs: BTreeMap<Vec<u8>, Vec<u8>> =
+        fs.xattrs_inode(inode).unwrap().into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    assert_eq!(xattrs, node.xattrs, "{name}");
+    let kind = inode.file_type();
+    match &node.what {
+        What::Directory => assert!(kind.is_dir(), "{name}"),
+        What::File(content) => {
+            let mut bytes = Vec::new();
+            fs.open_inode_file(inode).unwrap().read_to_end(&mut bytes).unwrap();
+            assert!(bytes == content.read().unwrap(), "{name}: content of {} bytes differs", bytes.len());
+        }
+        What::Symlink(target) => assert_eq!(fs.read_link_inode(inode).unwrap().as_bytes(), target, "{name}"),
+        What::CharDevice(major, minor) => {
+            assert!(kind.is_char_device());
+            assert_eq!(inode.device(), Some((*major, *minor)), "{name}");
+        }
+        What::BlockDevice(major, minor) => {
+            assert!(kind.is_block_device());
+            assert_eq!(inode.device(), Some((*major, *minor)), "{name}");
+        }
+        What::Fifo => assert!(kind.is_fifo()),
+        What::Socket => assert!(kind.is_socket()),
+        What::HardLink(_) => panic!("{name}: a link to a link"),
+    }
+}
+
+/// One of everything.
+fn zoo() -> Tree {
+    let o = origin();
+    let mut tree = Tree::new();
+    for len in [0, 1, 4000, 4031, 4032, 4033, 4064, 4065, 4095, 4096, 4097, 8192, 20_000, EXTENT, EXTENT + 1, 700_001] {
+        tree.file(&format!("prose/{len}"), 0o644, prose(len, len as u64), &o).unwrap();
+        tree.file(&format!("noise/{len}"), 0o600, noise(len, len as u64), &o).unwrap();
+    }
+    let mixed = [prose(EXTENT, 1), noise(EXTENT, 2), vec![0; EXTENT], prose(5, 3)].concat();
+    tree.file("mixed", 0o4755, mixed.clone(), &o).unwrap();
+    tree.file("twin", 0o640, mixed, &o).unwrap();
+    for at in 0..3000 {
+        tree.file(&format!("many/{at:-<40}"), 0o644, vec![b'x'; at % 7], &o).unwrap();
+    }
+    tree.file(&format!("long/{}", "n".repeat(255)), 0o644, "long", &o).unwrap();
+    tree.file("long/--before-dot", 0o644, "sorts before `.`", &o).unwrap();
+    tree.put("bin/su", Node::new(What::HardLink(b"mixed".to_vec()), 0, &o)).unwrap();
+    tree.symlink("lib", "usr/lib", &o).unwrap();
+    tree.symlink("far", &"t/".repeat(2040), &o).unwrap();
+    tree.put("dev/null", Node::new(What::CharDevice(1, 3), 0o666, &o)).unwrap();
+    tree.put("dev/vda", Node::new(What::BlockDevice(254, 0x12345), 0o660, &o)).unwrap();
+    tree.put("run/pipe", Node::new(What::Fifo, 0o600, &o)).unwrap();
+    tree.put("run/socket", Node::new(What::Socket, 0o600, &o)).unwrap();
+    for (path, uid, value) in [("capable", 0, 20), ("attributed", 70_000, 4000), ("crowded", 1000, 60_000)] {
+        let mut node = Node::new(tree.get("prose/20000").unwrap().what.clone(), 0o755, &o);
+        (node.uid, node.gid) = (uid, uid + 1);
+        node.xattrs.insert(b"security.capability".to_vec(), noise(value, 5));
+        node.xattrs.insert(b"user.empty".to_vec(), Vec::new());
+        node.xattrs.insert(b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
+        tree.put(path, node).unwrap();
+    }
+    let root = tree.get_mut("").unwrap();
+    root.mode = 0o1777;
+    root.xattrs.insert(b"user.root".to_vec(), b"yes".to_vec());
+    tree
+}
+
+#[test]
+fn one_of_everything_comes_back() {
+    let tree = zoo();
+    same_as_read_back(&tree, &image(&tree));
+}
+
+#[test]
+fn links_are_counted() {
+    let tree = zoo();
+    let bytes = image(&tree);
+    let fs = EroFS::new(SliceImage::new(&bytes)).unwrap();
+    let nlink = |wanted: &str| {
+        fs.walk_dir("/")
+            .unwrap()
+            .map(Result::unwrap)
+            .find_map(|entry| (entry.dir_entry.path().as_bytes() == wanted.as_bytes()).then(|| entry.inode.nlink()))
+    };
+    assert_eq!(nlink("/mixed"), Some(2));
+    assert_eq!(nlink("/bin/su"), Some(2));
+    assert_eq!(nlink("/twin"), Some(1));
+    assert_eq!(nlink("/many"), Some(2));
+    let root = fs.get_inode(fs.super_block().root_inode_id()).unwrap();
+    assert_eq!(root.nlink(), 2 + 7);
+}
+
+#[test]
+fn threads_do_not_show_and_epoch_and_uuid_do() {
+    let tree = zoo();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| image(&tree))
+    };
+    let one = with(1);
+    assert!(one == with(3));
+    assert!(one == image(&tree));
+    let mut other = Cursor::new(Vec::new());
+    write(&tree, &Options::new(EPOCH + 1, [7; 16]), &mut other).unwrap();
+    assert!(one != other.into_inner());
+}
+
+#[test]
+fn equal_files_are_stored_once() {
+    let o = origin();
+    let mut tree = Tree::new();
+    tree.file("a", 0o644, noise(1 << 20, 1), &o).unwrap();
+    let alone = image(&tree).len();
+    tree.file("b", 0o755, noise(1 << 20, 1), &o).unwrap();
+    assert_eq!(image(&tree).len(), alone);
+}
+
+#[test]
+fn superblock_checksum_covers_the_block() {
+    let bytes = image(&Tree::new());
+    let mut block = bytes[1024..4096].to_vec();
+    let stored = u32::from_le_bytes(block[4..8].try_into().unwrap());
+    block[4..8].fill(0);
+    assert_eq!(stored, !crc32c::crc32c(&block));
+}
+
+#[test]
+fn what_the_format_cannot_hold_is_refused() {
+    let o = origin();
+    let refused = |change: &dyn Fn(&mut Tree)| {
+        let mut tree = Tree::new();
+        tree.file("f", 0o644, "x", &o).unwrap();
+        change(&mut tree);
+        let error = write(&tree, &Options::new(0, [0; 16]), &mut Cursor::new(Vec::new())).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Build, "{error:#}");
+        format!("{error:#}")
+    };
+    let said = refused(&|tree| {
+        tree.get_mut("f").unwrap().xattrs.insert(b"btrfs.x".to_vec(), Vec::new());
+    });
+    assert!(said.contains("`f`") && said.contains("btrfs.x"), "{said}");
+    refused(&|tree| tree.put("d", Node::new(What::CharDevice(1, 1 << 20), 0, &o)).unwrap());
+    refused(&|tree| tree.put("h", Node::new(What::HardLink(b"gone".to_vec()), 0, &o)).unwrap());
+    refused(&|tree| tree.put("h", Node::new(What::HardLink(Vec::new()), 0, &o)).unwrap());
+}
+
+#[test]
+fn packing_is_pure_and_plain_when_it_does_not_pay() {
+    let bytes = prose(3 * EXTENT + 77, 9);
+    let body = pack(bytes.clone()).unwrap();
+    assert_eq!(body, pack(bytes.clone()).unwrap());
+    // A context that has compressed something else gives the same frame as a fresh one.
+    let Body::Extents(extents) = &body else { panic!("prose shrinks") };
+    for (extent, chunk) in extents.iter().zip(bytes.chunks(EXTENT)) {
+        match extent {
+            Extent::Zstd { frame, .. } => assert_eq!(frame, &zstd::bulk::compress(chunk, 3).unwrap()),
+            Extent::Plain(plain) => assert_eq!(plain, chunk),
+        }
+    }
+    assert!(matches!(pack(noise(EXTENT, 1)).unwrap(), Body::Flat(_)));
+    assert!(matches!(pack(vec![0; 4096]).unwrap(), Body::Flat(_)));
+}
+
+#[test]
+fn damage_at_a_located_place_hits_that_file_only() {
+    let tree = zoo();
+    let clean = image(&tree);
+    for path in ["mixed", "noise/8192", "prose/4000", "noise/4097", "many/7---------------------------------------"] {
+        if tree.content(path).is_none_or(|content| content.size == 0) {
+            continue;
+        }
+        let (offset, len) = locate(&mut Cursor::new(&clean), path.as_bytes()).unwrap();
+        let mut dirty = clean.clone();
+        dirty[(offset + len / 2) as usize] ^= 0x55;
+        let fs = EroFS::new(SliceImage::new(&dirty)).unwrap();
+        for other in ["mixed", "noise/8192", "prose/4000", "noise/4097", "prose/700001"] {
+            let mut bytes = Vec::new();
+            let read = fs.open(format!("/{other}")).unwrap().read_to_end(&mut bytes);
+            let intact = read.is_ok() && bytes == tree.content(other).unwrap().read().unwrap();
+            assert_eq!(intact, other != path, "{other} after damage to {path}");
+        }
+    }
+    assert!(locate(&mut Cursor::new(&clean), b"not/there").is_err());
+    assert!(locate(&mut Cursor::new(vec![0; 8192]), b"x").is_err());
+}
+
+fn any_node() -> impl Strategy<Value = (What, u16, u32, BTreeMap<Vec<u8>, Vec<u8>>)> {
+    let what = prop_oneof![
+        3 => (0..300_000usize, any::<u64>(), any::<bool>()).prop_map(|(len, seed, dense)| {
+            let bytes = if dense { noise(len, seed) } else { prose(len, seed) };
+            What::File(crate::tree::Content::from_bytes(bytes))
+        }),
+        3 => (0..5000usize, any::<u64>()).prop_map(|(len, seed)| What::File(crate::tree::Content::from_bytes(noise(len, seed)))),
+        2 => Just(What::Directory),
+        1 => "[a-z/]{1,200}".prop_map(|target| What::Symlink(target.into_bytes())),
+        1 => (0..4096u32, 0..(1u32 << 20)).prop_map(|(major, minor)| What::CharDevice(major, minor)),
+    ];
+    let xattrs = proptest::collection::btree_map(
+        "(user|security|trusted)\\.[a-z]{1,30}".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..300),
+        0..3,
+    );
+    (what, 0..0o10000u16, prop_oneof![0..70_000u32, any::<u32>()], xattrs)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_tree_comes_back(nodes in proptest::collection::vec(("[a-c.]{1,3}(/[a-c.-]{1,200}){0,2}", any_node()), 0..40)) {
+        let mut tree = Tree::new();
+        for (path, (what, mode, uid, xattrs)) in nodes {
+            let mut node = Node::new(what, mode, &origin());
+            (node.uid, node.gid, node.xattrs) = (uid, uid / 2, xattrs);
+            // Paths that are unclean or lie below a file are not the writer's concern.
+            if tree.get(&path).is_none() {
+                let _ = tree.put(&path, node);
+            }
+        }
+        same_as_read_back(&tree, &image(&tree));
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn fsck_finds_nothing() {
+    let fsck = |args: &[&std::ffi::OsStr]| {
+        let mut command = crate::sys::cmd::command("fsck.erofs");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        crate::sys::cmd::output(command.args(args), Kind::Build)
+    };
+    let knows_zstd = |said: Vec<u8>| said.windows(4).any(|word| word == b"zstd");
+    if !fsck(&["--version".as_ref()]).is_ok_and(knows_zstd) {
+        eprintln!("skipped: no fsck.erofs that knows zstd (erofs-utils 1.8) is installed");
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file.as_file(), &image(&zoo())).unwrap();
+    // Without a directory `--extract` only decompresses everything.
+    fsck(&["--extract".as_ref(), file.path().as_ref()]).unwrap();
+}

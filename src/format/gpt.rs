@@ -1,0 +1,153 @@
+//! The partition table, by the Discoverable Partitions Specification: a partition's type says what it is for, so
+//! that nothing on the node needs to be told which device to use.
+//!
+//! Types: <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>.
+
+use crate::error::{Blame, Fault, Kind, Result};
+use gptman::{GPT, GPTPartitionEntry};
+use std::io::{Read, Seek, Write};
+use uuid::{Uuid, uuid};
+
+/// Bytes in a sector.
+pub const SECTOR: u64 = 512;
+/// Every partition starts and the disk ends on a multiple of this many bytes.
+pub const ALIGN: u64 = 1 << 20;
+/// Bytes behind the last partition: the table's copy.
+pub const TAIL: u64 = 33 * SECTOR;
+/// The attribute bit that tells systemd to mount a partition read-only.
+const READ_ONLY: u64 = 1 << 60;
+
+/// What a partition is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The EFI system partition.
+    Esp,
+    /// The root file system of an x86-64 machine.
+    Root,
+    /// The dm-verity tree of the root file system.
+    RootVerity,
+}
+
+impl Role {
+    /// The partition type that says so.
+    #[must_use]
+    pub const fn guid(self) -> Uuid {
+        match self {
+            Self::Esp => uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b"),
+            Self::Root => uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
+            Self::RootVerity => uuid!("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5"),
+        }
+    }
+}
+
+/// A partition, in bytes from the disk's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// What it is for.
+    pub role: Role,
+    /// Its own identity.
+    pub uuid: Uuid,
+    /// A name for people, at most 36 characters.
+    pub label: String,
+    /// Where it starts, a multiple of [`ALIGN`].
+    pub start: u64,
+    /// How long it is, a multiple of [`SECTOR`].
+    pub size: u64,
+}
+
+impl Partition {
+    /// The first aligned byte behind it.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        (self.start + self.size).next_multiple_of(ALIGN)
+    }
+}
+
+/// The size of a disk whose last partition ends here, with the table's copy at its end.
+#[must_use]
+pub fn disk_size(end: u64) -> u64 {
+    (end + TAIL).next_multiple_of(ALIGN)
+}
+
+/// Writes protective MBR, table and, at the stream's end, the table's copy. The partitions get numbers in their order.
+///
+/// # Errors
+/// [`Kind::Build`] for a label that is too long or partitions that overlap; [`Kind::Environment`] when writing fails.
+pub fn write(disk: &mut (impl Read + Write + Seek), uuid: Uuid, partitions: &[Partition]) -> Result<()> {
+    let doing = || "writing the partition table".to_owned();
+    let mut table = GPT::new_from(disk, SECTOR, uuid.to_bytes_le()).blame(Kind::Environment, doing)?;
+    for (number, partition) in (1u32..).zip(partitions) {
+        if partition.label.encode_utf16().count() > 36 {
+            let message = format!("the partition label `{}` is over 36 characters", partition.label);
+            return Err(Fault::new(Kind::Build, message).hint("give the image a shorter name").into());
+        }
+        let read_only = matches!(partition.role, Role::Root | Role::RootVerity);
+        table[number] = GPTPartitionEntry {
+            partition_type_guid: partition.role.guid().to_bytes_le(),
+            unique_partition_guid: partition.uuid.to_bytes_le(),
+            starting_lba: partition.start / SECTOR,
+            ending_lba: (partition.start + partition.size) / SECTOR - 1,
+            attribute_bits: if read_only { READ_ONLY } else { 0 },
+            partition_name: partition.label.as_str().into(),
+        };
+    }
+    // The library checks overlaps and bounds itself.
+    table.write_into(disk).blame(Kind::Build, doing)?;
+    GPT::write_protective_mbr_into(disk, SECTOR).blame(Kind::Environment, doing)
+}
+
+/// Where the first partition of a role stands on a disk: start and size in bytes.
+///
+/// # Errors
+/// [`Kind::Integrity`] when the disk has no sound partition table or no such partition.
+pub fn find(disk: &mut (impl Read + Seek), role: Role) -> Result<(u64, u64)> {
+    let table = GPT::read_from(disk, SECTOR).blame(Kind::Integrity, || "reading the partition table".into())?;
+    let found = table.iter().find(|(_, entry)| entry.partition_type_guid == role.guid().to_bytes_le());
+    let (_, entry) = found.ok_or_else(|| Fault::new(Kind::Integrity, format!("the disk has no {role:?} partition")))?;
+    Ok((entry.starting_lba * SECTOR, (entry.ending_lba + 1 - entry.starting_lba) * SECTOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    fn partition(role: Role, start: u64, size: u64) -> Partition {
+        Partition { role, uuid: Uuid::from_u128(u128::from(start)), label: format!("{role:?}"), start, size }
+    }
+
+    #[test]
+    fn table_and_copy_come_back() {
+        let parts = [partition(Role::Esp, ALIGN, 2 * ALIGN), partition(Role::Root, 3 * ALIGN, 4096)];
+        let size = disk_size(parts[1].next());
+        assert_eq!(size, 5 * ALIGN);
+        let mut disk = vec![0; size as usize];
+        write(&mut Cursor::new(&mut disk[..]), Uuid::from_u128(9), &parts).unwrap();
+        assert_eq!(disk[510..512], [0x55, 0xaa]);
+        assert_eq!(&disk[size as usize - 512..][..8], b"EFI PART");
+        let check = |disk: &[u8]| {
+            let table = GPT::read_from(&mut Cursor::new(disk), SECTOR).unwrap();
+            assert_eq!(table.header.disk_guid, Uuid::from_u128(9).to_bytes_le());
+            assert_eq!(table[1].partition_type_guid, Role::Esp.guid().to_bytes_le());
+            assert_eq!((table[2].starting_lba, table[2].ending_lba), (6144, 6151));
+            assert_eq!((table[1].attribute_bits, table[2].attribute_bits), (0, READ_ONLY));
+            assert_eq!(table[2].partition_name.as_str(), "Root");
+        };
+        check(&disk);
+        assert_eq!(find(&mut Cursor::new(&disk), Role::Root).unwrap(), (3 * ALIGN, 4096));
+        assert!(find(&mut Cursor::new(&disk), Role::RootVerity).is_err());
+        // With the first header gone the copy must do.
+        disk[512..1024].fill(0);
+        check(&disk);
+    }
+
+    #[test]
+    fn overlaps_and_long_labels_are_refused() {
+        let mut disk = Cursor::new(vec![0; 8 << 20]);
+        let overlap = [partition(Role::Esp, ALIGN, 2 * ALIGN), partition(Role::Root, 2 * ALIGN, ALIGN)];
+        assert!(write(&mut disk, Uuid::nil(), &overlap).is_err());
+        let mut long = [partition(Role::Esp, ALIGN, ALIGN)];
+        long[0].label = "x".repeat(37);
+        assert!(write(&mut disk, Uuid::nil(), &long).is_err());
+    }
+}

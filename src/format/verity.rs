@@ -1,0 +1,205 @@
+//! dm-verity: the SHA-256 hash tree over a file system and the superblock before it, as `veritysetup format` writes
+//! them (hash type 1, 4 KiB blocks).
+//!
+//! Format: <https://gitlab.com/cryptsetup/cryptsetup/-/wikis/DMVerity>. The tree's levels stand from the single top
+//! block down to the hashes of the data; each hash is of the salt followed by a block.
+
+use crate::digest::Sha256;
+use crate::error::{Blame, Kind, Result};
+use rayon::prelude::*;
+use sha2::Digest as _;
+use std::fmt;
+use std::io::{Read, Write};
+
+/// Bytes in a block of data and in a block of hashes.
+const BLOCK: usize = 4096;
+/// Hashes in a block.
+const FANOUT: usize = BLOCK / 32;
+/// Bytes of data that are hashed at a time: bounds memory.
+const BATCH: usize = 2048 * BLOCK;
+
+/// The hash at the top of the tree: whoever has it from a trusted place can trust every block below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RootHash(pub Sha256);
+
+impl RootHash {
+    /// The GUIDs by which systemd finds the partitions of data and hashes: the hash's first and last 128 bits
+    /// (`systemd-gpt-auto-generator(8)`), in the order in which they are read aloud.
+    #[must_use]
+    pub fn partition_uuids(&self) -> [uuid::Uuid; 2] {
+        let (mut first, mut last) = ([0; 16], [0; 16]);
+        first.copy_from_slice(&self.0.0[..16]);
+        last.copy_from_slice(&self.0.0[16..]);
+        [uuid::Uuid::from_bytes(first), uuid::Uuid::from_bytes(last)]
+    }
+}
+
+impl fmt::Display for RootHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl serde::Serialize for RootHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Bytes that [`format`] writes for so much data: superblock and tree.
+#[must_use]
+pub fn size(data: u64) -> u64 {
+    let mut blocks = data / BLOCK as u64;
+    let mut sum = 1;
+    while blocks > 1 {
+        blocks = blocks.div_ceil(FANOUT as u64);
+        sum += blocks;
+    }
+    sum * BLOCK as u64
+}
+
+/// Reads `len` bytes of data once, writes superblock and tree, returns the root hash.
+///
+/// # Errors
+/// [`Kind::Internal`] when `len` is not a positive number of whole blocks; [`Kind::Environment`] when reading or
+/// writing fails.
+pub fn format(
+    data: &mut impl Read,
+    len: u64,
+    salt: &[u8; 32],
+    uuid: [u8; 16],
+    out: &mut impl Write,
+) -> Result<RootHash> {
+    if len == 0 || !len.is_multiple_of(BLOCK as u64) {
+        return Err(anyhow::anyhow!("{len} bytes are not whole blocks for dm-verity"));
+    }
+    let mut level = Vec::with_capacity(usize::try_from(len / BLOCK as u64 * 32)?);
+    let mut batch = vec![0; BATCH.min(usize::try_from(len)?)];
+    let mut rest = len;
+    while rest > 0 {
+        let now = usize::try_from(rest.min(BATCH as u64))?;
+        data.read_exact(&mut batch[..now]).blame(Kind::Environment, || "reading data for dm-verity".into())?;
+        hash_blocks(salt, &batch[..now], &mut level);
+        rest -= now as u64;
+    }
+    let mut levels = Vec::new();
+    while level.len() > 32 {
+        level.resize(level.len().next_multiple_of(BLOCK), 0);
+        let mut above = Vec::with_capacity(level.len() / FANOUT);
+        hash_blocks(salt, &level, &mut above);
+        levels.push(std::mem::replace(&mut level, above));
+    }
+    let mut root = [0; 32];
+    root.copy_from_slice(&level);
+    let parts = std::iter::once(super_block(len, salt, uuid)).chain(levels.into_iter().rev());
+    for part in parts {
+        out.write_all(&part).blame(Kind::Environment, || "writing the dm-verity tree".into())?;
+    }
+    Ok(RootHash(Sha256(root)))
+}
+
+/// Appends the hash of each block.
+fn hash_blocks(salt: &[u8; 32], blocks: &[u8], hashes: &mut Vec<u8>) {
+    let salted = sha2::Sha256::new_with_prefix(salt);
+    let hash = |block: &[u8]| -> [u8; 32] { salted.clone().chain_update(block).finalize().into() };
+    let hashed: Vec<[u8; 32]> = blocks.par_chunks(BLOCK).with_min_len(64).map(hash).collect();
+    hashes.extend_from_slice(hashed.as_flattened());
+}
+
+fn super_block(len: u64, salt: &[u8; 32], uuid: [u8; 16]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(BLOCK);
+    out.extend(b"verity\0\0");
+    out.extend(1u32.to_le_bytes()); // version of the superblock
+    out.extend(1u32.to_le_bytes()); // hash type 1: the salt comes first
+    out.extend(uuid);
+    let mut algorithm = [0; 32];
+    algorithm[..6].copy_from_slice(b"sha256");
+    out.extend(algorithm);
+    out.extend([0, 16, 0, 0, 0, 16, 0, 0]); // both block sizes
+    out.extend((len / BLOCK as u64).to_le_bytes());
+    out.extend([32, 0, 0, 0, 0, 0, 0, 0]); // bytes of salt
+    out.extend(salt);
+    out.resize(BLOCK, 0);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Data of which no two blocks are equal.
+    fn data(blocks: usize) -> Vec<u8> {
+        (0..blocks * BLOCK).map(|at| (at / BLOCK * 7 + at % 251) as u8 ^ (at >> 13) as u8).collect()
+    }
+
+    fn tree(data: &[u8]) -> (RootHash, Vec<u8>) {
+        let mut out = Vec::new();
+        let root = format(&mut &data[..], data.len() as u64, &[0xab; 32], [0xcd; 16], &mut out).unwrap();
+        assert_eq!(out.len() as u64, size(data.len() as u64));
+        (root, out)
+    }
+
+    /// From `veritysetup format --salt=abab… --uuid=cdcd…` of cryptsetup 2.6.1: root hash, SHA-256 of the hash file.
+    const EXPECTED: [(usize, &str, &str); 5] = [
+        (
+            1,
+            "c84197467f9b16a96b27be734be1751f54b5f878a2d83dc484490f8cfd3f4a3b",
+            "b359a5a297442bb3f993dc3e937513e8e7e4e367d1a059b892975d6d4212f043",
+        ),
+        (
+            128,
+            "317fd83638d3bebf6e5d2b737e97503f282fdb692cdbf135e754b5f6675d91e9",
+            "cf060d1ab35b0a4a5490605ab09f8480ef82cc3549c15e79df22b347df1257be",
+        ),
+        (
+            129,
+            "85dc8b4d2e02061ff43574c4bc9bb7854b71f79952648fb27560e891f296bb5c",
+            "a90e6e26c64e2062b051466a7188b8278d350dc833a3c35910fb897db3a4b55f",
+        ),
+        (
+            300,
+            "9e4f11899c596a27e4348b9dcc9e6c472df5524a7952bbcf5e8e7c8806d41a19",
+            "f4d73963faeacf0912e30df4e817cdc5e9bd00165c4e5557e804c8ac73f39728",
+        ),
+        (
+            16385,
+            "b4e592ccb3ba0ac33793028663910de3321613e8a9f88044da4eac22dec2fa4c",
+            "fd5af5449008f2819b2286ee9c3c833ece8716414c03311cd1aa4f1f365582cc",
+        ),
+    ];
+
+    #[test]
+    fn equal_to_veritysetup() {
+        for (blocks, root, file) in EXPECTED {
+            let (found, out) = tree(&data(blocks));
+            assert_eq!(found.to_string(), root, "{blocks} blocks");
+            assert_eq!(Sha256::of(&out).to_string(), file, "{blocks} blocks");
+        }
+    }
+
+    #[test]
+    fn every_block_counts() {
+        let good = data(300);
+        let (root, _) = tree(&good);
+        for at in [0, 128 * BLOCK - 1, 300 * BLOCK - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert_ne!(tree(&bad).0, root);
+        }
+    }
+
+    #[test]
+    fn partial_blocks_are_refused() {
+        for len in [0, 1, 4097] {
+            assert!(format(&mut &vec![0; len][..], len as u64, &[0; 32], [0; 16], &mut Vec::new()).is_err());
+        }
+    }
+
+    #[test]
+    fn partitions_are_named_by_the_hash() {
+        let root = RootHash("00112233445566778899aabbccddeeff102132435465768798a9bacbdcedfe0f".parse().unwrap());
+        let [data, tree] = root.partition_uuids().map(|uuid| uuid.to_string());
+        assert_eq!(data, "00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(tree, "10213243-5465-7687-98a9-bacbdcedfe0f");
+    }
+}

@@ -1,0 +1,132 @@
+//! Puts the parts into the raw disk, in place, and makes the other forms of it.
+
+use super::Recipe;
+use crate::digest::{Hashing, Sha256};
+use crate::error::{Blame, Kind, Result};
+use crate::format::gpt::{self, ALIGN, Partition, Role, SECTOR};
+use crate::format::verity::{self, RootHash};
+use crate::format::{erofs, fat, qcow2};
+use crate::manifest::Output;
+use crate::sys::region::{self, Region};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use uuid::Uuid;
+
+/// The smallest EFI system partition: well above where FAT32 begins.
+const MIN_ESP: u64 = 64 << 20;
+/// Where UEFI firmware looks for a program when nothing else is configured.
+const BOOT_PATH: &[&str] = &["EFI", "BOOT", "BOOTX64.EFI"];
+
+/// A root file system in place, with its hash tree.
+pub(super) struct Sealed {
+    pub(super) root_hash: RootHash,
+    /// Where it starts on the disk.
+    start: u64,
+    /// Bytes of the file system.
+    size: u64,
+    /// Bytes of its files before compression.
+    pub(super) content: u64,
+}
+
+/// A file to be made.
+pub(super) struct Named<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) file: String,
+}
+
+/// The size of an EFI system partition for a kernel image made of so many bytes: 1/16 for tables, and some room, so
+/// that it does not change with every kernel. What stays empty takes no space in a sparse file.
+pub(super) fn esp_size(parts: u64) -> u64 {
+    (parts + parts / 16 + (4 << 20)).next_multiple_of(16 << 20).max(MIN_ESP)
+}
+
+/// Writes the root file system and its hash tree behind the EFI system partition's place.
+pub(super) fn write_root(
+    recipe: &Recipe<'_>,
+    raw: &File,
+    esp_size: u64,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Sealed> {
+    let start = ALIGN + esp_size;
+    let derive = |what: &str| Sha256::of(format!("nodelith {what} {} {}", recipe.name, recipe.epoch).as_bytes());
+    let uuid = |what: &str| first_uuid(derive(what)).into_bytes();
+    let options = erofs::Options { progress, ..erofs::Options::new(recipe.epoch, uuid("root")) };
+    let mut root = Region::new(raw, start, u64::MAX - start);
+    let erofs::Summary { size, content, .. } = erofs::write(recipe.root, &options, &mut root)?;
+    let tree = verity_start(start, size);
+    let mut out = Region::new(raw, tree, verity::size(size));
+    root.seek(SeekFrom::Start(0)).blame(Kind::Environment, || "reading the root file system back".into())?;
+    let root_hash = verity::format(&mut root, size, &derive("salt").0, uuid("verity"), &mut out)?;
+    Ok(Sealed { root_hash, start, size, content })
+}
+
+fn verity_start(root_start: u64, root_size: u64) -> u64 {
+    (root_start + root_size).next_multiple_of(ALIGN)
+}
+
+/// Writes the EFI system partition and the partition table; returns the disk's identity and the partitions.
+pub(super) fn finish(
+    recipe: &Recipe<'_>,
+    raw: &File,
+    esp_size: u64,
+    sealed: &Sealed,
+    uki: &[u8],
+) -> Result<(Uuid, Vec<Partition>)> {
+    let derive = |what: &str| Sha256::of(format!("nodelith {what} {}", sealed.root_hash).as_bytes());
+    let [root_uuid, verity_uuid] = sealed.root_hash.partition_uuids();
+    let verity = verity_start(sealed.start, sealed.size);
+    let partition = |role, uuid, label: String, start, size| Partition { role, uuid, label, start, size };
+    let partitions = vec![
+        partition(Role::Esp, first_uuid(derive("esp")), "esp".into(), ALIGN, esp_size),
+        partition(Role::Root, root_uuid, format!("{}-root", recipe.name), sealed.start, sealed.size),
+        partition(Role::RootVerity, verity_uuid, format!("{}-verity", recipe.name), verity, verity::size(sealed.size)),
+    ];
+    let disk_size = gpt::disk_size(partitions[2].next());
+    region::set_len(raw, disk_size)?;
+
+    let [a, b, c, d, ..] = derive("serial").0;
+    let volume = fat::Volume {
+        size: esp_size,
+        offset: ALIGN,
+        serial: u32::from_le_bytes([a, b, c, d]),
+        epoch: recipe.epoch,
+        path: BOOT_PATH,
+        content: uki,
+    };
+    fat::write(&volume, &mut Region::new(raw, ALIGN, esp_size))?;
+    let disk = first_uuid(derive("disk"));
+    gpt::write(&mut Region::new(raw, 0, disk_size), disk, &partitions)?;
+    Ok((disk, partitions))
+}
+
+/// Hashes the raw disk, and writes it as qcow2, at once.
+pub(super) fn digests(raw: &File, raw_name: String, qcow2_file: &Named<'_>) -> Result<[Output; 2]> {
+    let doing = || "reading the raw disk".to_owned();
+    let size = raw.metadata().blame(Kind::Environment, doing)?.len();
+    let hash = || {
+        let mut hashing = Hashing::new(io::sink());
+        io::copy(&mut io::BufReader::with_capacity(1 << 20, Region::new(raw, 0, size)), &mut hashing)?;
+        Ok(hashing.finish().1)
+    };
+    let path = qcow2_file.dir.join(&qcow2_file.file);
+    let convert = || {
+        let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, region::create(&path)?));
+        qcow2::write(&mut Region::new(raw, 0, size), size, &mut out)?;
+        out.flush().blame(Kind::Environment, || format!("writing {}", path.display()))?;
+        let (_, sha256, size) = out.finish();
+        Ok(Output { file: qcow2_file.file.clone(), size, sha256 })
+    };
+    let (sha256, converted): (io::Result<Sha256>, Result<Output>) = rayon::join(hash, convert);
+    Ok([Output { file: raw_name, size, sha256: sha256.blame(Kind::Environment, doing)? }, converted?])
+}
+
+/// A version-8 UUID of a digest's first bytes.
+fn first_uuid(digest: Sha256) -> Uuid {
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest.0[..16]);
+    Uuid::new_v8(first)
+}
+
+/// Partition sizes are whole blocks of 4 KiB, so whole sectors.
+const _: () = assert!(4096 % SECTOR == 0);

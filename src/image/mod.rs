@@ -1,0 +1,154 @@
+//! Trees → disk: EROFS root, its dm-verity tree, the unified kernel image that carries the root hash, and the disks
+//! that hold them.
+//!
+//! ```text
+//! 0     1 MiB                                                                      end
+//! | GPT | ESP: EFI/BOOT/BOOTX64.EFI | root: EROFS | verity: hash tree | … | GPT copy |
+//! ```
+//!
+//! Trust runs from the firmware to the UKI, whose command line names the root hash, to every block of the root. All
+//! identities (UUIDs, salt, serial) are derived: those that the root hash covers from name and epoch, all others from
+//! the root hash, so equal inputs give equal disks and different roots never share a partition's identity. The first
+//! partition is `esp`, the others are `<name>-root` and `<name>-verity`.
+
+mod disk;
+
+use crate::digest::Sha256;
+use crate::error::{Blame, Fault, Kind, Result};
+use crate::format::gpt::{Partition, Role};
+use crate::format::verity::RootHash;
+use crate::format::{cpio, pe};
+use crate::manifest::Output;
+use crate::report::{Report, Stage};
+use crate::sys::region;
+use crate::tree::{Tree, What};
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// All that decides an image.
+#[derive(Clone, Copy)]
+pub struct Recipe<'a> {
+    /// Names the outputs and partitions; short enough for a partition label: 29 characters.
+    pub name: &'a str,
+    /// The root file system.
+    pub root: &'a Tree,
+    /// The initrd's file system.
+    pub initrd: &'a Tree,
+    /// The kernel, bootable as an EFI program.
+    pub kernel: &'a [u8],
+    /// systemd's `linuxx64.efi.stub`.
+    pub stub: &'a [u8],
+    /// Text of `os-release`.
+    pub os_release: &'a str,
+    /// The kernel's command line behind `roothash=`.
+    pub cmdline_extra: &'a [String],
+    /// The kernel's release.
+    pub uname: &'a str,
+    /// Every time stamp, in seconds since 1970.
+    pub epoch: u64,
+}
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Of the root file system.
+    pub root_hash: RootHash,
+    /// The whole kernel command line.
+    pub cmdline: String,
+    /// The disk's identity.
+    pub disk: uuid::Uuid,
+    /// The disk's partitions, in order.
+    pub partitions: Vec<Partition>,
+    /// `<name>.raw`, `<name>.qcow2`, `<name>.efi`.
+    pub outputs: Vec<Output>,
+    /// Bytes of the root file system's content before compression, equal files counted once.
+    pub content: u64,
+}
+
+impl Image {
+    /// The partition of a role.
+    #[must_use]
+    pub fn partition(&self, role: Role) -> Option<&Partition> {
+        self.partitions.iter().find(|partition| partition.role == role)
+    }
+}
+
+/// Builds an image's files in a directory, which must exist and hold none of them yet. Nothing is synced: the caller
+/// makes the directory visible as a whole.
+///
+/// # Errors
+/// [`Kind::Build`] for a recipe of which no image can be made, [`Kind::Integrity`] when content was damaged in the
+/// store, [`Kind::Environment`] when writing fails.
+pub fn build(recipe: &Recipe<'_>, out_dir: &Path, report: &dyn Report) -> Result<Image> {
+    let stage = Stage::start(report, "image", Some(unique_content(recipe.root)), "bytes");
+    let progress = Progress { stage: &stage, waiting: AtomicU64::new(0) };
+
+    let raw_name = format!("{}.raw", recipe.name);
+    let raw = region::create(&out_dir.join(&raw_name))?;
+    // The partition before the root is sized by what the initrd is at most, so that both can be made at once.
+    let parts = recipe.stub.len() as u64 + recipe.kernel.len() as u64 + cpio::size(recipe.initrd);
+    let esp_size = disk::esp_size(parts);
+    let (initrd, sealed) = rayon::join(
+        || cpio::initrd(recipe.initrd, recipe.epoch),
+        || disk::write_root(recipe, &raw, esp_size, &|bytes| progress.add(bytes)),
+    );
+    let (initrd, sealed) = (initrd?, sealed?);
+    let root_hash = sealed.root_hash;
+
+    let cmdline = cmdline(&root_hash, recipe.cmdline_extra)?;
+    let Recipe { stub, os_release, uname, kernel, .. } = *recipe;
+    let uki = pe::uki(&pe::Uki { stub, os_release, cmdline: &cmdline, uname, initrd: &initrd, kernel })?;
+    let (disk, partitions) = disk::finish(recipe, &raw, esp_size, &sealed, &uki)?;
+
+    let efi = disk::Named { dir: out_dir, file: format!("{}.efi", recipe.name) };
+    let qcow2 = disk::Named { dir: out_dir, file: format!("{}.qcow2", recipe.name) };
+    let raw = disk::digests(&raw, raw_name, &qcow2)?;
+    let mut outputs = Vec::from(raw);
+    let path = efi.dir.join(&efi.file);
+    region::create(&path)?.write_all(&uki).blame(Kind::Environment, || format!("writing {}", path.display()))?;
+    outputs.push(Output { file: efi.file, size: uki.len() as u64, sha256: Sha256::of(&uki) });
+
+    let whole = partitions.last().map_or(0, |last| last.start + last.size) >> 20;
+    stage.finish(format!("{} MiB of files on a disk of {whole} MiB, root hash {root_hash}", sealed.content >> 20));
+    Ok(Image { root_hash, cmdline, disk, partitions, outputs, content: sealed.content })
+}
+
+/// `roothash=` makes systemd find and check the root; the rest is the recipe's.
+fn cmdline(root_hash: &RootHash, extra: &[String]) -> Result<String> {
+    let words = std::iter::once(format!("roothash={root_hash}")).chain(extra.iter().cloned());
+    let line = words.collect::<Vec<_>>().join(" ");
+    // x86's COMMAND_LINE_SIZE, its final NUL included; the kernel cuts off what is longer and boots without it.
+    if line.len() >= 2048 || line.chars().any(char::is_control) {
+        let message = format!("the kernel command line is over 2047 bytes or has control characters: {line:?}");
+        return Err(Fault::new(Kind::Build, message).into());
+    }
+    Ok(line)
+}
+
+/// Bytes of all files, equal ones counted once.
+fn unique_content(tree: &Tree) -> u64 {
+    let contents = tree.iter().filter_map(|(_, node)| match &node.what {
+        What::File(content) => Some((content.digest, content.size)),
+        _ => None,
+    });
+    contents.collect::<HashMap<_, _>>().values().sum()
+}
+
+/// Passes progress on a mebibyte at a time: most files are small, and each event may become a line.
+struct Progress<'a> {
+    stage: &'a Stage<'a>,
+    waiting: AtomicU64,
+}
+
+impl Progress<'_> {
+    fn add(&self, bytes: u64) {
+        if self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes >= 1 << 20 {
+            self.stage.advance(self.waiting.swap(0, Ordering::Relaxed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Small images, taken apart again by other readers.
+
+use super::{Image, Recipe, build};
+use crate::digest::Sha256;
+use crate::error::{Kind, kind_of};
+use crate::format::gpt::{Role, SECTOR};
+use crate::format::{pe, verity};
+use crate::report::Silent;
+use crate::tree::Tree;
+use erofs_rs::EroFS;
+use erofs_rs::backend::SliceImage;
+use object::read::{Object as _, ObjectSection as _};
+use std::io::{Cursor, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+fn trees(text: &str) -> (Tree, Tree) {
+    let origin = Arc::from("test");
+    let (mut root, mut initrd) = (Tree::new(), Tree::new());
+    root.file("etc/hostname", 0o644, text, &origin).unwrap();
+    root.file("usr/lib/big", 0o644, "0123456789abcdef".repeat(40_000), &origin).unwrap();
+    initrd.file("init", 0o755, "#!", &origin).unwrap();
+    (root, initrd)
+}
+
+fn built(text: &str, extra: &[String], dir: &Path) -> crate::error::Result<Image> {
+    let (root, initrd) = trees(text);
+    let stub = pe::sample_stub(5);
+    let (kernel, os_release, uname) = (&b"MZ kernel"[..], "ID=x\n", "6.12.1");
+    let recipe = Recipe {
+        name: "worker",
+        root: &root,
+        initrd: &initrd,
+        kernel,
+        stub: &stub,
+        os_release,
+        cmdline_extra: extra,
+        uname,
+        epoch: 1_700_000_000,
+    };
+    build(&recipe, dir, &Silent)
+}
+
+#[test]
+fn every_part_is_where_the_table_says_and_says_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = built("node", &["quiet".into()], dir.path()).unwrap();
+    let raw = std::fs::read(dir.path().join("worker.raw")).unwrap();
+    let efi = std::fs::read(dir.path().join("worker.efi")).unwrap();
+    for output in &image.outputs {
+        let bytes = std::fs::read(dir.path().join(&output.file)).unwrap();
+        assert_eq!((bytes.len() as u64, Sha256::of(&bytes)), (output.size, output.sha256), "{}", output.file);
+    }
+
+    let table = gptman::GPT::read_from(&mut Cursor::new(&raw), SECTOR).unwrap();
+    let part = |number: u32, role: Role| {
+        let entry = &table[number];
+        assert_eq!(entry.partition_type_guid, role.guid().to_bytes_le());
+        let range = (entry.starting_lba * SECTOR) as usize..((entry.ending_lba + 1) * SECTOR) as usize;
+        let told = image.partition(role).unwrap();
+        assert_eq!((told.start, told.start + told.size), (range.start as u64, range.end as u64));
+        assert_eq!(entry.unique_partition_guid, told.uuid.to_bytes_le());
+        &raw[range]
+    };
+    let (esp, root, tree) = (part(1, Role::Esp), part(2, Role::Root), part(3, Role::RootVerity));
+    assert_eq!(table[2].partition_name.as_str(), "worker-root");
+
+    // The hash tree is of the root that is on the disk, and the kernel is told so.
+    let salt = tree[88..120].try_into().unwrap();
+    let uuid = tree[16..32].try_into().unwrap();
+    let mut again = Vec::new();
+    let hash = verity::format(&mut &root[..], root.len() as u64, &salt, uuid, &mut again).unwrap();
+    assert_eq!((hash, again.as_slice()), (image.root_hash, tree));
+    assert_eq!(image.cmdline, format!("roothash={hash} quiet"));
+    assert_eq!(image.partition(Role::Root).unwrap().uuid.simple().to_string(), hash.to_string()[..32]);
+    assert_eq!(image.partition(Role::RootVerity).unwrap().uuid.simple().to_string(), hash.to_string()[32..]);
+    let uki = object::read::pe::PeFile64::parse(&*efi).unwrap();
+    assert_eq!(uki.section_by_name(".cmdline").unwrap().data().unwrap(), image.cmdline.as_bytes());
+
+    let fs = EroFS::new(SliceImage::new(root)).unwrap();
+    let mut text = String::new();
+    fs.open("/etc/hostname").unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "node");
+
+    let at = esp.windows(efi.len()).step_by(512).position(|window| window == efi);
+    assert!(at.is_some(), "the kernel image stands in the EFI system partition in one piece");
+}
+
+#[test]
+fn equal_recipes_give_equal_files_and_others_do_not() {
+    let files = |threads: usize, text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| built(text, &[], dir.path())).unwrap()
+    };
+    let one = files(1, "node");
+    assert_eq!(one, files(2, "node"));
+    let other = files(2, "edon");
+    assert_ne!(one.root_hash, other.root_hash);
+    assert_ne!(one.disk, other.disk);
+    assert!(one.partitions.iter().zip(&other.partitions).all(|(one, other)| one.uuid != other.uuid));
+}
+
+#[test]
+fn outputs_are_never_overwritten_and_command_lines_never_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::File::create(dir.path().join("worker.raw")).unwrap();
+    assert_eq!(kind_of(&built("x", &[], dir.path()).unwrap_err()), Kind::Environment);
+    for extra in ["x".repeat(2000), "a\nb".into()] {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(kind_of(&built("x", &[extra], dir.path()).unwrap_err()), Kind::Build);
+    }
+}

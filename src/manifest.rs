@@ -1,0 +1,164 @@
+//! What was built from what: every input and output by digest, the root hash, and the origin of every path.
+//!
+//! The text is canonical JSON (sorted, one path a line), so two builds of one lock have equal manifests.
+
+use crate::digest::Sha256;
+use crate::error::Result;
+use crate::lock::{Binary, Lock, Package};
+use crate::tree::{Tree, What, show};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of the manifest's format.
+pub const SCHEMA: u32 = 1;
+
+/// What `manifest.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The image's name.
+    pub name: String,
+    /// The version of nodelith that built it.
+    pub nodelith: String,
+    /// Every time stamp in the image, seconds since 1970.
+    pub epoch: u64,
+    /// Of the canonical lock text: names all inputs at once.
+    pub lock: Sha256,
+    /// The dm-verity root hash, in hexadecimal.
+    pub root_hash: String,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Listeners beyond loopback that the roles declare, `udp 8472 kernel`.
+    pub listeners: Vec<String>,
+    /// The certificates that the roles declare: name → provisioner.
+    pub certificates: BTreeMap<String, String>,
+    /// Files beside the manifest.
+    pub outputs: Vec<Output>,
+    /// Debian packages that went into the image, the initrd or the stub.
+    pub packages: Vec<Package>,
+    /// Programs from other sources.
+    pub binaries: Vec<Binary>,
+    /// Every path of the root file system.
+    pub paths: BTreeMap<String, Entry>,
+}
+
+/// A file that the build made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Its name beside the manifest.
+    pub file: String,
+    /// In bytes; of a sparse file, its length.
+    pub size: u64,
+    /// Of the whole file.
+    pub sha256: Sha256,
+}
+
+/// A path of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// `d`, `f`, `l`, `h`, `c`, `b`, `p` or `s`, as in `find -type`, with `h` for a hard link; then the mode in octal.
+    pub mode: String,
+    /// `uid:gid`.
+    pub owner: String,
+    /// Of a regular file's content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<Sha256>,
+    /// Where a symbolic or hard link goes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target: Option<String>,
+    /// Why it is there.
+    pub origin: String,
+}
+
+/// The entries of a tree, by path; the root directory is `/`.
+#[must_use]
+pub fn paths(tree: &Tree) -> BTreeMap<String, Entry> {
+    let entry = |(path, node): (&[u8], &crate::tree::Node)| {
+        let (letter, sha256, target) = match &node.what {
+            What::Directory => ('d', None, None),
+            What::File(content) => ('f', Some(content.digest), None),
+            What::Symlink(target) => ('l', None, Some(show(target))),
+            What::HardLink(target) => ('h', None, Some(show(target))),
+            What::CharDevice(..) => ('c', None, None),
+            What::BlockDevice(..) => ('b', None, None),
+            What::Fifo => ('p', None, None),
+            What::Socket => ('s', None, None),
+        };
+        let mode = format!("{letter}{:04o}", node.mode);
+        let owner = format!("{}:{}", node.uid, node.gid);
+        let entry = Entry { mode, owner, sha256, target, origin: node.origin.to_string() };
+        (format!("/{}", show(path)), entry)
+    };
+    tree.iter().map(entry).collect()
+}
+
+impl Manifest {
+    /// What a lock says of the image's own inputs; tools of the host side are left out.
+    #[must_use]
+    pub fn inputs(lock: &Lock) -> Vec<Package> {
+        use crate::spec::requests::Use;
+        let in_image =
+            |package: &&Package| package.uses.iter().any(|usage| matches!(usage, Use::Image | Use::Initrd | Use::Stub));
+        lock.packages.iter().filter(in_image).cloned().collect()
+    }
+
+    /// The canonical text.
+    ///
+    /// # Errors
+    /// Never in practice: every field is representable.
+    pub fn to_text(&self) -> Result<String> {
+        let mut head = self.clone();
+        head.paths.clear();
+        let head = serde_json::to_string_pretty(&head)?;
+        let lines = self.paths.iter().map(|(path, entry)| {
+            Ok(format!("    {}: {}", serde_json::to_string(path)?, serde_json::to_string(entry)?))
+        });
+        let lines: Vec<String> = lines.collect::<Result<_>>()?;
+        let empty = "\"paths\": {}";
+        Ok(head.replacen(empty, &format!("\"paths\": {{\n{}\n  }}", lines.join(",\n")), 1) + "\n")
+    }
+
+    /// Reads a manifest's text.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Spec`] when it is not a manifest.
+    pub fn parse(text: &str) -> Result<Self> {
+        use crate::error::{Blame as _, Kind};
+        serde_json::from_str(text).blame(Kind::Spec, || "reading a manifest".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_round_trips_with_one_path_a_line() {
+        let mut tree = Tree::new();
+        let origin = std::sync::Arc::from("deb x 1");
+        tree.file("usr/bin/x", 0o755, b"1", &origin).unwrap();
+        tree.symlink("bin", "usr/bin", &origin).unwrap();
+        let manifest = Manifest {
+            schema: SCHEMA,
+            name: "worker".into(),
+            nodelith: "0".into(),
+            epoch: 1,
+            lock: Sha256::of(b""),
+            root_hash: "00".into(),
+            cmdline: "ro".into(),
+            listeners: Vec::new(),
+            certificates: BTreeMap::new(),
+            outputs: vec![Output { file: "worker.raw".into(), size: 1, sha256: Sha256::of(b"r") }],
+            packages: Vec::new(),
+            binaries: Vec::new(),
+            paths: paths(&tree),
+        };
+        let text = manifest.to_text().unwrap();
+        assert_eq!(Manifest::parse(&text).unwrap(), manifest);
+        assert_eq!(text.lines().filter(|line| line.contains("deb x 1")).count(), 4);
+    }
+}

@@ -1,0 +1,160 @@
+//! The story of nodelith on one page: which stage follows which. No detail here, and no stage is called elsewhere.
+//!
+//! ```text
+//! spec ──resolve──▶ lock ──fetch──▶ inputs ──assemble──▶ trees ──image──▶ disk ──trial──▶ verdict
+//! ```
+
+use crate::assemble::{self, Node};
+use crate::digest::Sha256;
+use crate::error::{Fault, Kind, Result};
+use crate::fetch;
+use crate::lab::Emulator;
+use crate::image::{self, Image, Recipe};
+use crate::lock::{Lock, Locked};
+use crate::manifest::{self, Manifest};
+use crate::remote::Remote;
+use crate::report::Report;
+use crate::resolve::{self, Change};
+use crate::spec::Spec;
+use crate::spec::requests::Use;
+use crate::store::Store;
+use crate::sys;
+use crate::trial::{self, Claim, Subject, Verdict};
+use std::path::Path;
+
+/// What every stage may use beside its input.
+pub struct Context<'a> {
+    /// Verified objects on this host.
+    pub store: Store,
+    /// The network, or its refusal.
+    pub remote: Remote,
+    /// Whoever watches.
+    pub report: &'a dyn Report,
+}
+
+/// Pins a spec's inputs. Writes the lock beside the spec, unless this is only a check; returns what changed.
+///
+/// # Errors
+/// Those of [`resolve::resolve`]; [`Kind::Spec`] when this is a check and something would change.
+pub fn lock(spec: &Spec, options: &resolve::Options, cx: &Context<'_>) -> Result<Vec<Change>> {
+    let path = spec.lock_path();
+    let old = if path.exists() { Some(Lock::parse(&path, &sys::fs::read_text(&path)?)?) } else { None };
+    let resolution = resolve::resolve(spec, old.as_ref(), options, &cx.store, &cx.remote, cx.report)?;
+    if options.check && !resolution.changes.is_empty() {
+        let list = resolution.changes.iter().map(|change| format!("\n  {change}")).collect::<String>();
+        let fault = Fault::new(Kind::Spec, format!("{} is stale{list}", path.display()));
+        return Err(fault.hint(format!("run `nodelith lock {}`", spec.path.display())).into());
+    }
+    let text = resolution.lock.to_text()?;
+    if !options.check && old.map(|old| old.to_text()).transpose()?.as_deref() != Some(&text) {
+        sys::fs::write_atomic(&path, text.as_bytes())?;
+    }
+    Ok(resolution.changes)
+}
+
+/// Joins a spec with the lock beside it.
+///
+/// # Errors
+/// [`Kind::Spec`] when there is no lock, or it does not satisfy the spec.
+pub fn bind(spec: Spec) -> Result<Locked> {
+    let path = spec.lock_path();
+    if !path.exists() {
+        let fault = Fault::new(Kind::Spec, format!("{} is not locked: {} is missing", spec.path.display(), path.display()));
+        return Err(fault.hint(format!("run `nodelith lock {}` and commit the lock", spec.path.display())).into());
+    }
+    Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)
+}
+
+/// Builds an image into `out/<name>/`: the old directory stays until the new one is complete.
+///
+/// # Errors
+/// Those of its stages; nothing is left half-written.
+pub fn build(locked: &Locked, out: &Path, cx: &Context<'_>) -> Result<Manifest> {
+    let name = locked.spec().name.as_str();
+    sys::fs::make_dir(out)?;
+    let _alone = sys::fs::lock(&out.join(format!(".{name}.lock")))?;
+    let prefix = format!(".{name}.build-");
+    sys::fs::sweep(out, &prefix)?;
+    let work = sys::fs::temp_dir_in(out, &prefix)?;
+
+    let inputs = fetch::fetch(locked, &cx.store, &cx.remote, cx.report)?;
+    let node = assemble::assemble(&inputs, cx.report)?;
+    let image = image::build(&recipe(locked, &node), work.path(), cx.report)?;
+
+    let manifest = describe(locked, &node, image)?;
+    sys::fs::write_atomic(&work.path().join("manifest.json"), manifest.to_text()?.as_bytes())?;
+    sys::fs::replace_dir(work, &out.join(name))?;
+    Ok(manifest)
+}
+
+/// Boots claims on built images. The images are those of `out`, unchanged.
+///
+/// # Errors
+/// [`Kind::Verdict`] is not an error here: the verdict says what did not hold. Else those of [`trial::run`].
+pub fn test(claims: &[Claim], setup: &Setup<'_>, cx: &Context<'_>) -> Result<Verdict> {
+    let qemu = fetch::fetch_tool(setup.locked, Use::Qemu, &cx.store, &cx.remote, cx.report)?;
+    let emulator = Emulator::new(&qemu)?;
+    let images = |name: &str| subject(&setup.out.join(name));
+    trial::run(claims, &images, &emulator, &setup.options, cx.report)
+}
+
+/// What [`test`] needs besides claims.
+pub struct Setup<'a> {
+    /// Any lock of the images: it pins QEMU.
+    pub locked: &'a Locked,
+    /// Where the images are.
+    pub out: &'a Path,
+    /// How claims are run.
+    pub options: trial::Options,
+}
+
+fn recipe<'a>(locked: &'a Locked, node: &'a Node) -> Recipe<'a> {
+    Recipe {
+        name: locked.spec().name.as_str(),
+        root: &node.root,
+        initrd: &node.initrd,
+        kernel: &node.kernel,
+        stub: &node.stub,
+        os_release: &node.os_release,
+        cmdline_extra: &node.cmdline,
+        uname: &node.release,
+        epoch: locked.spec().epoch,
+    }
+}
+
+fn describe(locked: &Locked, node: &Node, image: Image) -> Result<Manifest> {
+    Ok(Manifest {
+        schema: manifest::SCHEMA,
+        name: locked.spec().name.to_string(),
+        nodelith: env!("CARGO_PKG_VERSION").into(),
+        epoch: locked.spec().epoch,
+        lock: Sha256::of(locked.lock().to_text()?.as_bytes()),
+        root_hash: image.root_hash.to_string(),
+        cmdline: image.cmdline,
+        listeners: assemble::listeners(locked).collect(),
+        certificates: locked.spec().certificates().map(|(name, kind)| (name.to_string(), kind.provisioner.clone())).collect(),
+        outputs: image.outputs,
+        packages: Manifest::inputs(locked.lock()),
+        binaries: locked.lock().binaries.clone(),
+        paths: manifest::paths(&node.root),
+    })
+}
+
+/// A built image as the subject of claims.
+fn subject(dir: &Path) -> Result<Subject> {
+    let path = dir.join("manifest.json");
+    if !path.is_file() {
+        let fault = Fault::new(Kind::Usage, format!("there is no image in {}", dir.display()));
+        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        return Err(fault.hint(format!("run `nodelith build image-specs/{name}.toml` first")).into());
+    }
+    let text = sys::fs::read_text(&path)?;
+    let manifest = Manifest::parse(&text)?;
+    let facts = [("root_hash", manifest.root_hash.clone()), ("listeners", manifest.listeners.join("\n"))];
+    Ok(Subject {
+        raw: dir.join(format!("{}.raw", manifest.name)),
+        manifest: Sha256::of(text.as_bytes()),
+        certificates: manifest.certificates.into_iter().collect(),
+        facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
+    })
+}

@@ -1,0 +1,123 @@
+//! What holds of every boot: no failed and no stuck unit, a clean power-off, a clean console. And what is shown when
+//! something does not hold.
+
+use super::bench::{Bench, Outcome, Stop};
+use super::verdict::Failure;
+use crate::lab::{Ending, pattern};
+use std::time::{Duration, Instant};
+
+/// How long units may stay `activating` before they count as stuck.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How long a machine may take to power itself off under TCG.
+const POWER_OFF: Duration = Duration::from_secs(120);
+/// For a look into a guest.
+const LOOK: Duration = Duration::from_secs(60);
+/// Lines of the console that are shown.
+const TAIL: usize = 40;
+
+const UNITS: &str = "systemctl list-units --all --plain --no-legend --no-pager --state=failed,activating,auto-restart";
+
+/// Failed units with the last lines of their journal, for the report.
+const DIAGNOSIS: &str = "systemctl list-units --all --plain --no-legend --no-pager --state=failed,activating |
+while read -r unit rest; do
+    echo \"unit $unit: $rest\"
+    journalctl --no-pager --boot --output=short-monotonic --lines=20 --unit=\"$unit\"
+done";
+
+/// Judges a machine that is on and powers it off.
+pub(super) fn end_boot(bench: &mut Bench<'_>, index: usize, within: Option<Duration>) -> Outcome<()> {
+    if bench.seats[index].member.boots {
+        units(bench, index)?;
+        bench.seats[index].off_on_purpose = true;
+        let ending = bench.seats[index].machine.power_off(within.unwrap_or(POWER_OFF));
+        let ending = ending.map_err(|error| bench.failed(Some(index), "a clean power-off", &format!("{error:#}")))?;
+        if ending != Ending::PowerOff {
+            return Err(bench.failed(Some(index), "a clean power-off", &format!("{ending:?}")));
+        }
+    } else {
+        bench.seats[index].off_on_purpose = true;
+        bench.seats[index].machine.cut_power();
+    }
+    bench.close_boot(index);
+    console(bench, index)
+}
+
+/// The whole console against the table, the power-off included.
+fn console(bench: &Bench<'_>, index: usize) -> Outcome<()> {
+    let Some(console) = bench.seats[index].machine.console() else { return Ok(()) };
+    match console.bad(&bench.claim.allow).into_iter().next() {
+        Some((line, bad)) => {
+            let expected = format!("no `{}` on the console: {}", bad.pattern, bad.why);
+            Err(bench.failed(Some(index), &expected, &format!("[{:.1}] {}", line.at, line.text)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn units(bench: &mut Bench<'_>, index: usize) -> Outcome<()> {
+    let until = Instant::now() + SETTLE;
+    loop {
+        let answer = bench.seats[index].machine.run(UNITS, LOOK)?;
+        let allowed = |line: &&str| !bench.claim.allow.iter().any(|allowed| pattern::holds(line, allowed));
+        let bad: Vec<&str> =
+            answer.stdout.lines().map(str::trim).filter(|line| !line.is_empty()).filter(allowed).collect();
+        if answer.code == 0 && bad.is_empty() {
+            return Ok(());
+        }
+        let failed = bad.iter().any(|line| line.split_whitespace().any(|word| word == "failed"));
+        if failed || Instant::now() >= until {
+            let seen = if answer.code == 0 { bad.join("\n") } else { format!("systemctl failed: {}", answer.stderr) };
+            return Err(bench.failed(Some(index), "no failed and no stuck unit", &seen));
+        }
+        bench.rest()?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Completes a failure with what helps to understand it: the machine's failed units and its last words.
+pub(super) fn complete(bench: &Bench<'_>, stop: Stop) -> Stop {
+    let Stop::Failed(mut failure) = stop else { return stop };
+    failure.kept = bench.dir.clone();
+    let seat = bench.seats.iter().find(|seat| failure.machine.as_ref() == Some(&seat.member.name));
+    if let Some(seat) = seat {
+        failure.console = seat.machine.console().map(|console| console.tail(TAIL)).unwrap_or_default();
+        if seat.machine.answers()
+            && let Ok(answer) = seat.machine.run(DIAGNOSIS, LOOK)
+        {
+            failure.units = split(&answer.stdout);
+        }
+    }
+    Stop::Failed(failure)
+}
+
+/// One text a unit.
+fn split(text: &str) -> Vec<String> {
+    let mut units: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix("unit "), units.last_mut()) {
+            (Some(head), _) => units.push(head.to_owned()),
+            (None, Some(last)) => *last += &format!("\n{line}"),
+            (None, None) => {}
+        }
+    }
+    units
+}
+
+/// A failure with the line of the step it happened in.
+pub(super) fn at_line(stop: Stop, line: usize) -> Stop {
+    match stop {
+        Stop::Failed(failure) => Stop::Failed(Box::new(Failure { line: Some(line), ..*failure })),
+        broken @ Stop::Broken(_) => broken,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_are_told_apart_by_unit() {
+        let text = "-- noise\nunit a.service: failed\n[1] x\n[2] y\nunit b.service: failed\n";
+        assert_eq!(split(text), ["a.service: failed\n[1] x\n[2] y", "b.service: failed"]);
+    }
+}

@@ -1,0 +1,332 @@
+//! Wrong specs and roles are refused with file:line:column, the line, the cause, and exit code 3.
+
+use nodelith::error::{Kind, fault_of, kind_of};
+use nodelith::spec;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SPEC: &str = r#"schema = 1
+name = "worker"
+epoch = 2026-11-24T00:00:00Z
+roles = ["base", "net"]
+packages = ["socat"]
+cmdline = ["quiet"]
+[debian]
+suites = ["trixie", "trixie-security"]
+[values.net]
+cidr = "10.0.0.0/8"
+"#;
+
+const BASE: &str = r#"summary = "the base"
+packages = ["systemd"]
+"#;
+
+const NET: &str = r#"summary = "the network"
+needs = ["base"]
+packages = ["iproute2", "ethtool/trixie-backports"]
+modules = ["vxlan"]
+units = ["net.service", "net@eth0.timer"]
+listeners = ["udp 8472 kernel"]
+[variables.cidr]
+type = "cidr"
+set = "build"
+doc = "pods"
+[variables.mode]
+type = "choice"
+choices = ["a", "b"]
+default = "a"
+set = "build"
+doc = "mode"
+[variables.token]
+type = "string"
+set = "boot"
+secret = true
+doc = "token"
+[binaries.tool]
+url = "https://example.org/tool"
+sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+path = "usr/bin/tool"
+[certificates.net]
+provisioner = "net"
+owner = "root"
+"#;
+
+struct House(tempfile::TempDir);
+
+impl House {
+    fn new(spec: &str, base: &str, net: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in [("worker.toml", spec), ("overlays/base/role.toml", base), ("overlays/net/role.toml", net)]
+        {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn load(&self) -> nodelith::error::Result<spec::Spec> {
+        spec::load(&self.path("worker.toml"), &self.path("overlays"))
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+}
+
+/// What a change to one of the files must lead to: file, text to replace, replacement, line of the refusal, cause.
+type Wrong = (&'static str, &'static str, &'static str, usize, &'static str);
+
+fn refused(house: &House, wrong: &Wrong) {
+    let (file, old, new, line, cause) = wrong;
+    let error = match house.load() {
+        Ok(_) => panic!("{old:?} → {new:?} was taken"),
+        Err(error) => error,
+    };
+    let message = fault_of(&error).map(ToString::to_string).unwrap_or_default();
+    assert_eq!(kind_of(&error), Kind::Spec, "{message}");
+    let place = format!("{file}:{line}:");
+    assert!(message.contains(&place), "{new:?}: `{place}` is not in\n{message}");
+    assert!(message.contains(cause), "{new:?}: `{cause}` is not in\n{message}");
+}
+
+#[test]
+fn a_sound_spec_is_taken() {
+    let spec = House::new(SPEC, BASE, NET).load().unwrap();
+    assert_eq!(spec.epoch, 1_795_478_400);
+    assert_eq!(spec.roles.len(), 2);
+    assert_eq!(spec.values.values().map(std::collections::BTreeMap::len).sum::<usize>(), 2);
+}
+
+#[test]
+fn wrong_specs_are_refused_at_their_place() {
+    let wrongs: &[Wrong] = &[
+        ("worker.toml", "schema = 1", "schema = 2", 1, "schema 2 is not known"),
+        ("worker.toml", "schema = 1", "schema = \"1\"", 1, "invalid type"),
+        ("worker.toml", "schema = 1", "schema 1", 1, ""),
+        ("worker.toml", "schema = 1", "schema = ", 1, ""),
+        ("worker.toml", "schema = 1\n", "", 1, "missing field `schema`"),
+        ("worker.toml", "name = \"worker\"", "name = \"other\"", 2, "not the file's"),
+        ("worker.toml", "name = \"worker\"", "name = \"Worker\"", 2, "is not a name"),
+        ("worker.toml", "name = \"worker\"", "name = \"\"", 2, "is not a name"),
+        ("worker.toml", "name = \"worker\"", "name = \"../worker\"", 2, "is not a name"),
+        ("worker.toml", "name = \"worker\"", "name = worker", 2, ""),
+        ("worker.toml", "name = \"worker\"", "name = 5", 2, "invalid type"),
+        ("worker.toml", "name = \"worker\"", "name = \"worker", 2, ""),
+        ("worker.toml", "name = \"worker\"", "name = \"worker\"\nname = \"worker\"", 3, "duplicate"),
+        ("worker.toml", "name = \"worker\"", "nmae = \"worker\"", 2, "unknown field `nmae`"),
+        ("worker.toml", "name = \"worker\"\n", "", 1, "missing field `name`"),
+        ("worker.toml", "2026-11-24T00:00:00Z", "2026-11-24", 3, "not a date and time in UTC"),
+        ("worker.toml", "2026-11-24T00:00:00Z", "2026-11-24T00:00:00+01:00", 3, "not a date and time in UTC"),
+        ("worker.toml", "2026-11-24T00:00:00Z", "2026-11-24T00:00:00", 3, "not a date and time in UTC"),
+        ("worker.toml", "2026-11-24T00:00:00Z", "2026-13-24T00:00:00Z", 3, ""),
+        ("worker.toml", "2026-11-24T00:00:00Z", "1969-01-01T00:00:00Z", 3, "before 1970"),
+        ("worker.toml", "2026-11-24T00:00:00Z", "12345", 3, ""),
+        ("worker.toml", "2026-11-24T00:00:00Z", "\"today\"", 3, ""),
+        ("worker.toml", "[\"base\", \"net\"]", "[]", 4, "no role"),
+        ("worker.toml", "[\"base\", \"net\"]", "\"base\"", 4, "invalid type"),
+        ("worker.toml", "[\"base\", \"net\"]", "[1]", 4, "invalid type"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"base\", \"base\"]", 4, "listed twice"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"net\", \"base\"]", 4, "needs `base`"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"net\"]", 4, "needs `base`"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"base\"]", 9, "the spec has no role `net`"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"base\", \"flanel\"]", 4, "there is no role `flanel`"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"base\", \"../net\"]", 4, "is not a name"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"base\", \"/etc\"]", 4, "is not a name"),
+        ("worker.toml", "[\"base\", \"net\"]", "[\"base\" \"net\"]", 4, ""),
+        ("worker.toml", "[\"socat\"]", "[\"Socat\"]", 5, "not the name of a Debian package"),
+        ("worker.toml", "[\"socat\"]", "[\"so cat\"]", 5, "not the name of a Debian package"),
+        ("worker.toml", "[\"socat\"]", "[\"socat=1.0\"]", 5, "not the name of a Debian package"),
+        ("worker.toml", "[\"socat\"]", "[\"socat/Trixie\"]", 5, "not the name of a suite"),
+        ("worker.toml", "[\"socat\"]", "[\"\"]", 5, "not the name of a Debian package"),
+        ("worker.toml", "[\"socat\"]", "{ socat = 1 }", 5, "invalid type"),
+        ("worker.toml", "[\"socat\"]", "[\"../../etc/shadow\"]", 5, "not the name of a Debian package"),
+        ("worker.toml", "[\"quiet\"]", "[\"a b\"]", 6, "one word"),
+        ("worker.toml", "[\"quiet\"]", "[\"\"]", 6, "one word"),
+        ("worker.toml", "[\"quiet\"]", "[\"a\\nb\"]", 6, "control character"),
+        ("worker.toml", "[\"quiet\"]", "\"quiet\"", 6, "invalid type"),
+        ("worker.toml", "[debian]", "[debain]", 7, "unknown field `debain`"),
+        ("worker.toml", "[debian]", "[debian", 7, ""),
+        ("worker.toml", "[debian]", "[[debian]]", 7, ""),
+        ("worker.toml", "suites = [\"trixie\", \"trixie-security\"]", "suites = []", 8, "no suite"),
+        (
+            "worker.toml",
+            "suites = [\"trixie\", \"trixie-security\"]",
+            "suites = [\"tri xie\"]",
+            8,
+            "not the name of a suite",
+        ),
+        ("worker.toml", "suites = [\"trixie\", \"trixie-security\"]", "suite = \"trixie\"", 8, "unknown field `suite`"),
+        ("worker.toml", "suites = [\"trixie\", \"trixie-security\"]", "", 7, "missing field `suites`"),
+        ("worker.toml", "[values.net]", "[values.base]", 10, "has no variable `cidr`"),
+        ("worker.toml", "[values.net]", "[values.nett]", 9, "the spec has no role `nett`"),
+        ("worker.toml", "[values.net]", "[value.net]", 9, "unknown field `value`"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "", 4, "needs a value for `cidr`"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cird = \"10.0.0.0/8\"", 10, "has no variable `cird`"),
+        (
+            "worker.toml",
+            "cidr = \"10.0.0.0/8\"",
+            "cidr = \"10.0.0.0/33\"",
+            10,
+            "is not an address with a prefix length",
+        ),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0\"", 10, "is not an address with a prefix length"),
+        (
+            "worker.toml",
+            "cidr = \"10.0.0.0/8\"",
+            "cidr = \"10.0.0.256/8\"",
+            10,
+            "is not an address with a prefix length",
+        ),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = 10", 10, "expected an address"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = [\"10.0.0.0/8\"]", 10, "expected an address"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0/8\\nx\"", 10, "control character"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0/8\"\nmode = \"c\"", 11, "is not one of `a`, `b`"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0/8\"\nmode = true", 11, "expected one of `a`, `b`"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0/8\"\ntoken = \"x\"", 11, "is a secret"),
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0/8\"\ncidr = \"10.0.0.0/8\"", 11, "duplicate"),
+        ("worker.toml", "schema = 1", "\u{0}", 1, ""),
+    ];
+    for wrong in wrongs {
+        assert!(SPEC.contains(wrong.1), "{:?}", wrong.1);
+        refused(&House::new(&SPEC.replacen(wrong.1, wrong.2, 1), BASE, NET), wrong);
+    }
+}
+
+#[test]
+fn wrong_roles_are_refused_at_their_place() {
+    let file = "overlays/net/role.toml";
+    let wrongs: &[Wrong] = &[
+        (file, "summary = \"the network\"\n", "", 1, "missing field `summary`"),
+        (file, "summary = \"the network\"", "summary = \"a\\nb\"", 1, "control character"),
+        (file, "summary = \"the network\"", "summary = 1", 1, "invalid type"),
+        (file, "summary = \"the network\"", "sumary = \"the network\"", 1, "unknown field `sumary`"),
+        (file, "[\"base\"]", "[\"Base\"]", 2, "is not a name"),
+        (file, "[\"base\"]", "\"base\"", 2, "invalid type"),
+        (file, "[\"iproute2\", ", "[\"ip route\", ", 3, "not the name of a Debian package"),
+        (file, "ethtool/trixie-backports", "ethtool/", 3, "not the name of a suite"),
+        (file, "[\"vxlan\"]", "[\"vx lan\"]", 4, "not the name of a kernel module"),
+        (file, "[\"vxlan\"]", "[\"\"]", 4, "not the name of a kernel module"),
+        (file, "[\"vxlan\"]", "[\"../vxlan\"]", 4, "not the name of a kernel module"),
+        (file, "net.service", "net", 5, "not the name of a unit"),
+        (file, "net.service", ".service", 5, "not the name of a unit"),
+        (file, "net.service", "net.sh", 5, "not the name of a unit"),
+        (file, "net.service", "../net.service", 5, "not the name of a unit"),
+        (file, "udp 8472 kernel", "udp kernel", 6, "is not a listener"),
+        (file, "udp 8472 kernel", "sctp 8472 kernel", 6, "is not a listener"),
+        (file, "udp 8472 kernel", "udp 0 kernel", 6, "is not a listener"),
+        (file, "udp 8472 kernel", "udp 70000 kernel", 6, "is not a listener"),
+        (file, "udp 8472 kernel", "udp 8472 kernel x", 6, "is not a listener"),
+        (file, "[variables.cidr]", "[variables.Cidr]", 7, "is not a name"),
+        (file, "[variables.cidr]", "[variable.cidr]", 7, "unknown field `variable`"),
+        (file, "type = \"cidr\"", "type = \"subnet\"", 8, "is not a type"),
+        (file, "type = \"cidr\"", "type = \"choice\"", 8, "a choice of nothing"),
+        (file, "type = \"cidr\"", "typ = \"cidr\"", 8, "unknown field `typ`"),
+        (file, "set = \"build\"", "set = \"never\"", 9, "set when?"),
+        (file, "set = \"build\"", "set = true", 9, "invalid type"),
+        (file, "doc = \"pods\"\n", "", 7, "missing field `doc`"),
+        (file, "doc = \"pods\"", "doc = \"a\\tb\"", 10, "control character"),
+        (file, "doc = \"pods\"", "doc = \"pods\"\nchoices = [\"a\"]", 11, "choices without"),
+        (file, "default = \"a\"", "default = \"c\"", 14, "is not one of"),
+        (file, "default = \"a\"", "default = 1", 14, "expected one of"),
+        (file, "set = \"boot\"", "set = \"build\"", 19, "would be in the image"),
+        (file, "secret = true", "secret = \"yes\"", 20, "invalid type"),
+        (file, "[binaries.tool]", "[binaries.\"to ol\"]", 22, "is not a name"),
+        (file, "https://example.org/tool", "http://example.org/tool", 23, "by https"),
+        (file, "https://example.org/tool", "file:///etc/shadow", 23, "by https"),
+        (file, "url = \"https://example.org/tool\"\n", "", 22, "no source, or two"),
+        (
+            file,
+            "url = \"https://example.org/tool\"",
+            "url = \"https://example.org/tool\"\ngo = \"go\"",
+            22,
+            "no source, or two",
+        ),
+        (file, "e3b0c4", "E3B0C4", 24, "is not a SHA-256"),
+        (file, "e3b0c4", "e3b0", 24, "is not a SHA-256"),
+        (file, "usr/bin/tool", "/usr/bin/tool", 25, "is not a relative path"),
+        (file, "usr/bin/tool", "usr/../bin/tool", 25, "is not a relative path"),
+        (file, "usr/bin/tool", "usr/bin/tool\\n", 25, "control character"),
+        (file, "[certificates.net]", "[certificates.net_]", 26, "is not a name"),
+        (file, "provisioner = \"net\"", "provisioner = \"a b\"", 27, "is not a name"),
+        (file, "owner = \"root\"", "owner = \"root\"\nreload = [\"x\"]", 29, "not the name of a unit"),
+        (file, "owner = \"root\"", "owner = \"a\\u0000b\"", 28, "control character"),
+    ];
+    for wrong in wrongs {
+        assert!(NET.contains(wrong.1), "{:?}", wrong.1);
+        refused(&House::new(SPEC, BASE, &NET.replacen(wrong.1, wrong.2, 1)), wrong);
+    }
+}
+
+#[test]
+fn two_roles_cannot_bring_the_same_program() {
+    let base = format!(
+        "{BASE}[binaries.other]\nurl = \"https://example.org/x\"\nsha256 = \"{}\"\npath = \"usr/bin/tool\"\n",
+        "0".repeat(64)
+    );
+    refused(
+        &House::new(SPEC, &base, NET),
+        &("worker.toml", "", "", 4, "brings the program `usr/bin/tool`, as `base` does"),
+    );
+}
+
+#[test]
+fn a_missing_spec_names_the_path_and_what_to_pass() {
+    let error = spec::load(Path::new("/nonexistent/worker.toml"), Path::new("overlays")).unwrap_err();
+    assert_eq!(kind_of(&error), Kind::Spec);
+    assert!(format!("{error:#}").contains("/nonexistent/worker.toml"));
+}
+
+#[test]
+fn a_module_directory_without_go_sum_is_refused() {
+    let net = NET.replace(
+        "url = \"https://example.org/tool\"\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+        "go = \"go/tool\"\npackage = \"example.org/tool\"",
+    );
+    refused(&House::new(SPEC, BASE, &net), &("overlays/net/role.toml", "", "", 23, "go.mod is missing"));
+}
+
+#[test]
+fn a_lock_that_does_not_fit_its_spec_is_refused() {
+    let house = House::new(SPEC, BASE, NET);
+    let requests = spec::requests::Requests::of(&house.load().unwrap()).unwrap().digest();
+    let text = format!("version = 1\nrequests = \"{requests}\"\n");
+    let lock = nodelith::lock::Lock::parse(Path::new("worker.lock"), &text).unwrap();
+    assert!(lock.clone().bind(house.load().unwrap()).is_ok());
+
+    fs::write(house.path("overlays/base/role.toml"), BASE.replace("systemd", "systemd\", \"dash")).unwrap();
+    let error = lock.bind(house.load().unwrap()).unwrap_err();
+    assert_eq!(kind_of(&error), Kind::Spec);
+    assert!(format!("{error:#}").contains("does not satisfy"));
+}
+
+#[test]
+fn a_broken_lock_is_refused_at_its_place() {
+    let parse = |text: &str| nodelith::lock::Lock::parse(Path::new("worker.lock"), text).unwrap_err();
+    let zeros = "0".repeat(64);
+    for (text, line, cause) in [
+        ("version = 1\n".to_owned(), 1, "missing field `requests`"),
+        (format!("version = 1\nrequests = \"{zeros}\"\nmirror = \"x\"\n"), 3, "unknown field `mirror`"),
+        ("version = 1\nrequests = \"abc\"\n".to_owned(), 2, "is not a SHA-256"),
+        (format!("version = 1\nrequests = \"{zeros}\"\n[[package]]\nname = \"a\"\n"), 3, "missing field"),
+        ("<<<<<<< HEAD\n".to_owned(), 1, ""),
+    ] {
+        let error = parse(&text);
+        let message = format!("{error:#}");
+        assert_eq!(kind_of(&error), Kind::Spec);
+        assert!(message.contains(&format!("worker.lock:{line}:")), "{message}");
+        assert!(message.contains(cause), "{message}");
+    }
+    assert_eq!(kind_of(&parse(&format!("version = 9\nrequests = \"{zeros}\"\n"))), Kind::Spec);
+}
+
+#[test]
+fn our_own_specs_and_roles_are_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in fs::read_dir(root.join("image-specs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            spec::load(&path, &root.join("overlays")).unwrap();
+        }
+    }
+}
