@@ -27,6 +27,7 @@
 //! | `digest` | SHA-256 |
 //! | `text` | strings that refuse |
 
+pub mod assemble;
 pub mod digest;
 pub mod error;
 pub mod format;

@@ -1,6 +1,7 @@
 //! Bytes ↔ types: archives, file systems, disks. Pure: bytes come in and go out through `Read`, `Write` and `Seek`.
 
 pub mod cpio;
+pub mod elf;
 pub mod erofs;
 pub mod fat;
 pub mod gpt;

@@ -196,3 +196,22 @@ pub fn scratch() -> Result<tempfile::TempDir> {
         .tempdir()
         .blame(Kind::Environment, || "making a temporary directory".to_owned())
 }
+
+/// Writes a file of a temporary directory, parents made, nothing synced.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn write_scratch(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    fs::write(path, bytes).blame(Kind::Environment, || format!("writing {}", path.display()))
+}
+
+/// Makes a symbolic link.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn symlink(target: &str, path: &Path) -> Result<()> {
+    std::os::unix::fs::symlink(target, path).blame(Kind::Environment, || format!("making the link {}", path.display()))
+}
