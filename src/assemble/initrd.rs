@@ -298,7 +298,6 @@ const GROUPS: &str = "root:x:0:\ntty:x:5:\ndisk:x:6:\nlp:x:7:\nkmem:x:15:\ndialo
 /// Links between units: directory, unit.
 const WANTS: &[(&str, &str)] = &[
     ("initrd-fs.target.requires", "sysroot-var.mount"),
-    ("initrd-fs.target.requires", "sysroot-etc-machine\\x2did.mount"),
     ("initrd-fs.target.requires", "nodelith-machine-id.service"),
     ("initrd-root-fs.target.requires", "systemd-repart.service"),
 ];
@@ -307,6 +306,11 @@ const WANTS: &[(&str, &str)] = &[
 const OWN: &[(&str, &str)] = &[
     // The rest comes by hardware alias, or when a file system is mounted; these have no hardware to ask for them.
     ("usr/lib/modules-load.d/nodelith.conf", "dm_mod\ndm_verity\nerofs\nloop\n"),
+    // On the way to the root nobody can read a journal: what went wrong has to be on the console.
+    (
+        "usr/lib/systemd/journald.conf.d/nodelith.conf",
+        "[Journal]\nStorage=volatile\nForwardToConsole=yes\nMaxLevelConsole=warning\n",
+    ),
     // No minimum for what is there: repart leaves alone every partition that no file here describes.
     ("usr/lib/repart.d/50-var.conf", "[Partition]\nType=var\nLabel=nodelith-var\nFormat=ext4\nSizeMinBytes=512M\n"),
     // The definitions are the initrd's; without a device, repart works on the disk behind /sysroot, through verity.
@@ -335,33 +339,19 @@ const OWN: &[(&str, &str)] = &[
          OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
          [Mount]\nWhat=/dev/disk/by-partlabel/nodelith-var\nWhere=/sysroot/var\nType=ext4\nOptions=nosuid,nodev\n",
     ),
-    (
-        "usr/lib/nodelith/machine-id.conf",
-        "d /sysroot/var/lib/nodelith 0755 root root -\nf /sysroot/var/lib/nodelith/machine-id 0444 root root -\n",
-    ),
-    (
-        "usr/lib/systemd/system/nodelith-machine-id-file.service",
-        "[Unit]\nDescription=Make the File of the Machine's Identity\nDefaultDependencies=no\n\
-         Requires=sysroot-var.mount\nAfter=sysroot-var.mount\nConflicts=shutdown.target\nBefore=shutdown.target\n\n\
-         [Service]\nType=oneshot\nRemainAfterExit=yes\n\
-         ExecStart=systemd-tmpfiles --create /usr/lib/nodelith/machine-id.conf\n",
-    ),
-    (
-        "usr/lib/systemd/system/sysroot-etc-machine\\x2did.mount",
-        "[Unit]\nDescription=Bind the Machine's Identity\nDefaultDependencies=no\n\
-         Requires=sysroot-var.mount nodelith-machine-id-file.service\n\
-         After=sysroot-var.mount nodelith-machine-id-file.service\n\
-         Before=initrd-fs.target\nConflicts=umount.target\nBefore=umount.target\n\
-         OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
-         [Mount]\nWhat=/sysroot/var/lib/nodelith/machine-id\nWhere=/sysroot/etc/machine-id\nType=none\nOptions=bind\n",
-    ),
-    // Fills the file when it is empty or torn, so a power cut at any moment leaves a state that the next boot repairs.
+    ("usr/lib/nodelith/machine-id.conf", "d /sysroot/var/lib/nodelith/identity/etc 0755 root root -\n"),
+    // Setup fills a file that is missing, empty or torn, and syncs it, so a power cut at any moment leaves what the
+    // next boot repairs. It gets a root of its own in /var: it also syncs the directory, which EROFS refuses. Not a
+    // mount unit: those try to make their mount point, and warn that the root is read-only.
     (
         "usr/lib/systemd/system/nodelith-machine-id.service",
         "[Unit]\nDescription=Give the Machine Its Identity\nDefaultDependencies=no\n\
-         Requires=sysroot-etc-machine\\x2did.mount\nAfter=sysroot-etc-machine\\x2did.mount\n\
+         Requires=sysroot-var.mount\nAfter=sysroot-var.mount\n\
          Before=initrd-fs.target\nConflicts=shutdown.target\nBefore=shutdown.target\n\
          OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
-         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=systemd-machine-id-setup --root=/sysroot\n",
+         [Service]\nType=oneshot\nRemainAfterExit=yes\n\
+         ExecStart=systemd-tmpfiles --create /usr/lib/nodelith/machine-id.conf\n\
+         ExecStart=systemd-machine-id-setup --root=/sysroot/var/lib/nodelith/identity\n\
+         ExecStart=mount --bind /sysroot/var/lib/nodelith/identity/etc/machine-id /sysroot/etc/machine-id\n",
     ),
 ];

@@ -263,7 +263,7 @@ pub struct Kmod<'a> {
 }
 
 /// What `depmod` writes and the loader reads.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 12] = [
     "modules.alias",
     "modules.alias.bin",
     "modules.builtin.alias.bin",
@@ -271,7 +271,6 @@ const TABLES: [&str; 13] = [
     "modules.dep",
     "modules.dep.bin",
     "modules.devname",
-    "modules.order",
     "modules.softdep",
     "modules.symbols",
     "modules.symbols.bin",
