@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long QEMU may take to connect its sockets after it was started.
 const CONNECT: Duration = Duration::from_secs(60);
+/// After how long the power button is pressed again.
+const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// How often a wait looks again.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -194,12 +196,16 @@ impl Machine {
     /// [`Kind::Verdict`] when it does not in time; it stays on then.
     pub fn power_off(&mut self, bound: Duration) -> Result<Ending> {
         let until = Instant::now() + bound;
-        if self.is_on()
-            && let Some(running) = &self.running
-        {
-            running.qmp.execute("system_powerdown", json!({}))?;
-        }
+        let mut press = Instant::now();
         loop {
+            // Again and again: a press before logind watches the button is lost.
+            if press <= Instant::now()
+                && self.is_on()
+                && let Some(running) = &self.running
+            {
+                press = Instant::now() + PRESS_AGAIN;
+                running.qmp.execute("system_powerdown", json!({}))?;
+            }
             if let Some(ending) = self.ended() {
                 if let Some(console) = &self.console {
                     console.drain(Duration::from_secs(5))?;

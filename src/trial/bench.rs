@@ -58,6 +58,8 @@ pub(super) struct Bench<'a> {
     pub(super) done: Vec<Done>,
     /// What scripts printed last, by machine and script.
     pub(super) printed: BTreeMap<(String, String), String>,
+    /// What scripts were told to keep, as shell variables.
+    pub(super) kept: BTreeMap<String, String>,
     emulator: &'a Emulator,
     since: Instant,
     looked: Instant,
@@ -113,6 +115,7 @@ impl<'a> Bench<'a> {
             boots: Vec::new(),
             done: Vec::new(),
             printed: BTreeMap::new(),
+            kept: BTreeMap::new(),
             emulator,
             since: now,
             looked: now,
@@ -215,13 +218,19 @@ fn address(index: usize) -> Ipv4Addr {
 
 /// What scripts know: `name`, `address`, `address_OTHER` for every machine and the image's facts.
 fn facts(claim: &Claim, addresses: &[Ipv4Addr], index: usize, subject: &Subject) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let mut out = format!("name={} address={}", quote(&claim.machines[index].name), addresses[index]);
+    let mut out = BTreeMap::from([
+        ("name".to_owned(), claim.machines[index].name.clone()),
+        ("address".to_owned(), addresses[index].to_string()),
+    ]);
     for (member, address) in claim.machines.iter().zip(addresses) {
-        out += &format!(" address_{}={address}", member.name.replace('-', "_"));
+        out.insert(format!("address_{}", member.name.replace('-', "_")), address.to_string());
     }
-    for (name, value) in &subject.facts {
-        out += &format!(" {}={}", name.replace('-', "_"), quote(value));
-    }
-    format!("export {out}\n")
+    out.extend(subject.facts.iter().map(|(name, value)| (name.replace('-', "_"), value.clone())));
+    assignments(&out)
+}
+
+/// Variables as the beginning of a script.
+pub(super) fn assignments(variables: &BTreeMap<String, String>) -> String {
+    let one = |(name, value): (&String, &String)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"));
+    variables.iter().map(one).collect()
 }

@@ -112,6 +112,8 @@ pub struct Run {
     pub prints: Option<String>,
     /// What it must be like.
     pub compare: Option<Compare>,
+    /// Under what name later scripts know what it printed, machine by machine.
+    pub keep: Option<String>,
 }
 
 /// What standard output is compared with.
@@ -139,4 +141,4 @@ pub enum Power {
 }
 
 /// How long a step may take that does not say.
-pub const STEP_BOUND: Duration = Duration::from_secs(60);
+pub(super) const STEP_BOUND: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! What the machines of a claim are told: names, addresses, and in a cluster the CA, the operator's provisioner keys
-//! and one-time tokens, all made on the fly. The private provisioner keys stay here, as they would with an operator.
+//! What the machines of a claim are told: names, addresses, and in a cluster the CA, the operator's key and
+//! one-time tokens, all made on the fly. The private half of that key stays here, as it would with an operator.
 
 use super::Subject;
 use super::bench::PREFIX;
@@ -30,12 +30,12 @@ pub(super) struct Cluster<'a> {
     authority: Option<Authority>,
 }
 
-/// The CA's root and the provisioners' keys.
+/// The CA's root and the operator's key, which is every provisioner's.
 struct Authority {
     root: String,
     root_key: String,
     fingerprint: String,
-    provisioners: BTreeMap<String, Key>,
+    operator: Key,
 }
 
 impl<'a> Cluster<'a> {
@@ -48,8 +48,7 @@ impl<'a> Cluster<'a> {
         let images = claim.machines.iter().map(|member| member.image.as_str());
         let certificates: BTreeMap<&str, &[(String, String)]> =
             images.map(|image| (image, subjects[image].certificates.as_slice())).collect();
-        let authority =
-            if claim.cluster { Some(Authority::new(certificates.values().copied().flatten())?) } else { None };
+        let authority = if claim.cluster { Some(Authority::new()?) } else { None };
         Ok(Self { members: &claim.machines, addresses, certificates, authority })
     }
 
@@ -74,11 +73,9 @@ impl<'a> Cluster<'a> {
             if index == CONTROLLER {
                 put("step-ca.root-certificate", authority.root.clone());
                 put("step-ca.root-key", authority.root_key.clone());
-                for (name, key) in &authority.provisioners {
-                    put(&format!("step-ca.provisioner.{name}"), key.public_jwk());
-                }
+                put("step-ca.provisioner", authority.operator.public_jwk());
             } else {
-                put("flannel.etcd-endpoints", format!("https://{controller}:{ETCD_PORT}"));
+                put("flannel.etcd", format!("https://{controller}:{ETCD_PORT}"));
             }
         }
         // What the claim says wins, so a claim can hand out wrong values.
@@ -100,14 +97,13 @@ impl<'a> Cluster<'a> {
             issued: now.saturating_sub(member.tokens.age),
             lifetime: LIFETIME,
         };
-        let key = &authority.provisioners[provisioner];
-        let token = |_| Ok(key.sign(&claims, &entropy::bytes()?) + "\n");
+        let token = |_| Ok(authority.operator.sign(&claims, &entropy::bytes()?) + "\n");
         (0..member.tokens.count).map(token).collect()
     }
 }
 
 impl Authority {
-    fn new<'a>(certificates: impl Iterator<Item = &'a (String, String)>) -> Result<Self> {
+    fn new() -> Result<Self> {
         let doing = || "making the lab's certificate authority".to_owned();
         let key = KeyPair::generate().blame(Kind::Internal, doing)?;
         let mut params = CertificateParams::default();
@@ -118,14 +114,9 @@ impl Authority {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2050, 1, 1);
         let root = params.self_signed(&key).blame(Kind::Internal, doing)?;
-        let mut provisioners = BTreeMap::new();
-        for (_, provisioner) in certificates {
-            if !provisioners.contains_key(provisioner) {
-                provisioners.insert(provisioner.clone(), Key::from_entropy(&entropy::bytes()?)?);
-            }
-        }
+        let operator = Key::from_entropy(&entropy::bytes()?)?;
         let fingerprint = Sha256::of(root.der()).to_string();
-        Ok(Self { root: root.pem(), root_key: key.serialize_pem(), fingerprint, provisioners })
+        Ok(Self { root: root.pem(), root_key: key.serialize_pem(), fingerprint, operator })
     }
 }
 
@@ -152,9 +143,7 @@ mod tests {
         let addresses: Vec<Ipv4Addr> = (10..13).map(|last| Ipv4Addr::new(10, 8, 0, last)).collect();
         let cluster = Cluster::new(&claim, &subjects, &addresses).unwrap();
         let [controller, first, second] = [0, 1, 2].map(|index| cluster.credentials(index, 1_000).unwrap());
-        for name in ["etcd-server", "flannel"] {
-            assert!(!controller[&format!("nodelith.step-ca.provisioner.{name}")].contains("\"d\""));
-        }
+        assert!(!controller["nodelith.step-ca.provisioner"].contains("\"d\""), "the public half only");
         assert!(controller["nodelith.step-ca.root-key"].contains("PRIVATE KEY"));
         assert!(!first.values().any(|value| value.contains("PRIVATE KEY")));
         assert_eq!(first["nodelith.network.address"], "10.8.0.11/24");

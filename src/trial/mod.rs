@@ -131,3 +131,56 @@ fn story(bench: &mut Bench<'_>, stage: &Stage<'_>) -> Result<(), Stop> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Silent;
+    use std::path::Path;
+
+    /// Tries claims on real machines, where a developer names QEMU's unpacked packages and an image with systemd 257
+    /// and DHCP on `en*`.
+    #[test]
+    fn claims_hold_or_fail_with_a_reason_on_real_machines() {
+        let (Ok(root), Ok(image)) = (std::env::var("NODELITH_LAB_QEMU"), std::env::var("NODELITH_LAB_IMAGE")) else {
+            eprintln!("skipped: NODELITH_LAB_QEMU and NODELITH_LAB_IMAGE are not set");
+            return;
+        };
+        let claim = |name: &str, steps: &str| {
+            let machines = "[machines.worker-1]\ndhcp = true\n[machines.worker-2]\ndhcp = true\nstart = 5\n";
+            let text = format!("about = \"x\"\nwithin = 400\nsteps = [\n{steps}\n]\n{machines}");
+            parse::parse(name, Path::new("x.toml"), &text).unwrap()
+        };
+        let good = claim(
+            "lab/good",
+            r#"{ wait = "multi-user.target", within = 200 },
+            { run = "cat /etc/machine-id", compare = "unlike-peers" },
+            { run = "hostname; echo $name $fact", prints = "worker-* it's" },
+            { on = "worker-1", run = "ping -c1 -W1 $address_worker_2", within = 60 },
+            { on = "worker-2", link = { cut = true } },
+            { on = "worker-1", run = "ping -c1 -W1 $address_worker_2", exit = 1 },
+            { on = "worker-2", link = {} },
+            { on = "worker-1", power = "off" },
+            { on = "worker-1", power = "on" },
+            { on = "worker-1", wait = "multi-user.target", within = 200 },
+            { on = "worker-1", run = "cat /sys/class/dmi/id/product_serial", prints = "worker-1" },"#,
+        );
+        let bad = claim("lab/bad", r#"{ on = "worker-1", wait = "missing.service", within = 200 }"#);
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { dir: dir.path().to_owned(), seed: 1, capture: true };
+        let subject = |_: &str| {
+            let facts = BTreeMap::from([("fact".to_owned(), "it's".to_owned())]);
+            Ok(Subject { raw: PathBuf::from(&image), manifest: Sha256([0; 32]), certificates: Vec::new(), facts })
+        };
+        let emulator = Emulator::new(Path::new(&root)).unwrap();
+        let verdict = run(&[good, bad], &subject, &emulator, &options, &Silent).unwrap();
+        eprintln!("{}", std::fs::read_to_string(dir.path().join("verdict.json")).unwrap());
+        assert_eq!(verdict.claims[0].failure, None);
+        assert_eq!(verdict.claims[0].boots.len(), 3);
+        let failure = verdict.claims[1].failure.clone().unwrap();
+        assert!(failure.seen.contains("nothing is queued"), "{failure}");
+        assert!(
+            !failure.console.is_empty() && std::fs::read(dir.path().join("lab-good/network.pcap")).unwrap().len() > 100
+        );
+    }
+}

@@ -71,6 +71,7 @@ struct RawStep {
     exit: Option<i32>,
     prints: Option<String>,
     compare: Option<Spanned<String>>,
+    keep: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -93,31 +94,6 @@ struct RawLink {
 fn ten_minutes() -> u64 {
     600
 }
-
-/// Keys of a claim, of a machine, of a step and of a link, for the reference's test.
-#[cfg(test)]
-pub(super) const KEYS: [&[&str]; 4] = [
-    &["about", "within", "cluster", "machines", "allow", "steps"],
-    &[
-        "image",
-        "memory",
-        "cpus",
-        "start",
-        "off",
-        "dhcp",
-        "credentials",
-        "token-count",
-        "token-name",
-        "token-age",
-        "flip",
-        "boots",
-    ],
-    &[
-        "on", "wait", "run", "script", "console", "never", "power", "link", "pause", "within", "exit", "prints",
-        "compare",
-    ],
-    &["cut", "unplugged", "drop", "duplicate", "delay", "jitter"],
-];
 
 /// Reads every claim under a folder, `<area>/<claim>.toml`, sorted by name.
 ///
@@ -256,10 +232,10 @@ impl Context<'_> {
     fn step(&self, raw: RawStep) -> Result<Step> {
         let on = self.machines_of(raw.on.as_ref())?;
         let within = raw.within.map(Duration::from_secs);
-        let modified = raw.exit.is_some() || raw.prints.is_some() || raw.compare.is_some();
+        let modified = raw.exit.is_some() || raw.prints.is_some() || raw.compare.is_some() || raw.keep.is_some();
         let act = self.act(raw)?;
         if modified && !matches!(act, Act::Run(_)) {
-            let why = "`exit`, `prints` and `compare` belong to `run` and `script`";
+            let why = "`exit`, `prints`, `compare` and `keep` belong to `run` and `script`";
             return Err(self.refuse(self.span.clone(), why, "remove them or run a script"));
         }
         let timed = matches!(act, Act::Wait(_) | Act::Run(_) | Act::Console(_) | Act::Power(Power::Off));
@@ -297,11 +273,12 @@ impl Context<'_> {
     fn act(&self, raw: RawStep) -> Result<Act> {
         let (exit, prints) = (raw.exit.unwrap_or(0), raw.prints);
         let compare = raw.compare.map(|compare| self.compare(&compare)).transpose()?;
+        let keep = raw.keep.map(|keep| self.variable(keep)).transpose()?;
         let mut acts = Vec::new();
         acts.extend(raw.wait.map(Act::Wait));
         let script = raw.script.map(|file| self.script(&file)).transpose()?;
         for script in raw.run.into_iter().chain(script) {
-            acts.push(Act::Run(Run { script, exit, prints: prints.clone(), compare }));
+            acts.push(Act::Run(Run { script, exit, prints: prints.clone(), compare, keep: keep.clone() }));
         }
         acts.extend(raw.console.map(Act::Console));
         acts.extend(raw.never.map(Act::Never));
@@ -330,6 +307,18 @@ impl Context<'_> {
             return Err(self.refuse(file.span(), &format!("there is no script {}", path.display()), instead));
         }
         fs::read_text(&path)
+    }
+
+    fn variable(&self, name: Spanned<String>) -> Result<String> {
+        let good = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        if !good(name.get_ref()) {
+            let why = format!("`{}` is not a variable's name", name.get_ref());
+            return Err(self.refuse(name.span(), &why, "write lower-case letters, digits and `_`, a letter first"));
+        }
+        Ok(name.into_inner())
     }
 
     fn compare(&self, word: &Spanned<String>) -> Result<Compare> {
@@ -403,7 +392,7 @@ off = true
         assert!(claim.machines[2].dhcp && claim.machines[3].start.is_none());
         assert_eq!(claim.steps[0].on, ["worker-1", "worker-2", "spare-7"]);
         assert_eq!((claim.steps[0].line, claim.steps[0].within), (2, Some(Duration::from_secs(9))));
-        let run = Run { script: "true\n".into(), exit: 3, prints: None, compare: None };
+        let run = Run { script: "true\n".into(), exit: 3, prints: None, compare: None, keep: None };
         assert_eq!(claim.steps[1].act, Act::Run(run));
         assert_eq!(claim.steps[2].on, ["worker-1", "controller"]);
     }
@@ -423,6 +412,7 @@ off = true
             (step("{ power = \"on\", within = 1 }"), "`within` bounds a wait"),
             (step("{ power = \"up\" }"), "nothing that power does"),
             (step("{ run = \"a\", compare = \"same\" }"), "`same` is no comparison"),
+            (step("{ run = \"a\", keep = \"a;b\" }"), "is not a variable's name"),
             (step("{ script = \"missing.sh\" }"), "there is no script"),
             (step("{ script = \"/etc/passwd\" }"), "there is no script"),
             (step("{ script = \"../../x\" }"), "there is no script"),
@@ -458,5 +448,30 @@ off = true
         assert_eq!(names(&["join"]).unwrap(), ["join/flannel", "join/patient"]);
         assert_eq!(names(&["boot/clean", "join/patient"]).unwrap(), ["boot/clean", "join/patient"]);
         assert!(names(&["joi"]).is_err() && names(&["join/flan"]).is_err());
+    }
+
+    /// The keys that a type takes, out of the parser's own refusal of a wrong one.
+    fn keys(text: &str) -> Vec<String> {
+        let shown = format!("{:#}", read(text).unwrap_err());
+        let (_, list) = shown.split_once("unknown field `zzz`, expected").unwrap();
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_page_on_testing_describes_every_key() {
+        let page = include_str!("../../docs/testing.md");
+        let step = "about = \"x\"\ncluster = { workers = 1 }\n";
+        let cases = [
+            (keys("zzz = 1"), 6),
+            (keys("[machines.worker]\nzzz = 1"), 12),
+            (keys(&format!("{step}steps = [{{ zzz = 1 }}]")), 14),
+            (keys(&format!("{step}steps = [{{ link = {{ zzz = 1 }} }}]")), 6),
+        ];
+        for (keys, count) in cases {
+            assert_eq!(keys.len(), count, "{keys:?}");
+            for key in keys {
+                assert!(page.contains(&format!("| `{key}` |")), "docs/testing.md does not describe `{key}`");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Performs the steps of a claim.
 
-use super::bench::{Bench, Outcome, Stop};
+use super::bench::{Bench, Outcome, Stop, assignments};
 use super::claim::{Act, Compare, Power, Run, STEP_BOUND, Step};
 use super::judge;
 use crate::lab::{Answer, pattern, switch};
@@ -157,11 +157,17 @@ fn scripts(bench: &mut Bench<'_>, seats: &[usize], run: &Run, until: Option<Inst
             let next = Instant::now() + AGAIN;
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(10));
             let seat = &bench.seats[index];
-            let answer = seat.machine.run(&format!("{}{}", seat.facts, run.script), left)?;
+            let script = format!("{}{}{}", seat.facts, assignments(&bench.kept), run.script);
+            let answer = seat.machine.run(&script, left)?;
             let before = bench.printed.get(&(seat.member.name.clone(), run.script.clone())).cloned();
             match wrong(run, &answer, before.as_deref()) {
                 None => {
                     bench.printed.insert((seat.member.name.clone(), run.script.clone()), answer.stdout.clone());
+                    if let Some(name) = &run.keep {
+                        let value =
+                            (format!("{name}_{}", seat.member.name.replace('-', "_")), answer.stdout.trim().to_owned());
+                        bench.kept.insert(value.0, value.1);
+                    }
                     texts.push(answer.stdout);
                     break;
                 }
@@ -225,7 +231,7 @@ mod tests {
     use super::*;
 
     fn run(exit: i32, prints: Option<&str>, compare: Option<Compare>) -> Run {
-        Run { script: "x".into(), exit, prints: prints.map(str::to_owned), compare }
+        Run { script: "x".into(), exit, prints: prints.map(str::to_owned), compare, keep: None }
     }
 
     fn answer(code: i32, stdout: &str) -> Answer {

@@ -1,0 +1,7 @@
+# flanneld is another run of itself and has a lease again. Prints the address that others can ping.
+set -eu
+[ "$(systemctl show -p InvocationID --value flanneld.service)" != "$run_worker_1" ]
+[ "$(systemctl show -p ActiveState --value flanneld.service)" = active ]
+[ "$(systemctl show -p ActiveState --value nodelith-cni.service)" = active ]
+. /run/flannel/subnet.env
+echo "${FLANNEL_SUBNET%/*}"
