@@ -1,3 +1,5 @@
+//! Fetching from an archive that lies, a store that rots, a disk that is full.
+
 #![expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
 
 use super::*;
