@@ -1,3 +1,5 @@
+//! Fetching from an archive that lies, a store that rots, a disk that is full.
+
 #![expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
 
 use super::*;
@@ -131,4 +133,74 @@ fn two_builds_at_once_share_the_work() {
         }
     });
     assert!(fixture.store.has(&locked.packages(Use::Image).next().unwrap().sha256));
+}
+
+/// Stands in for Go's compiler. What it does is decided by the text of `go.mod`.
+const COMPILER: &str = r#"#!/bin/sh
+mode=$(cat go.mod)
+case "$1 $mode" in
+list*forged) echo "verifying x@v1.0.0: checksum mismatch" >&2; exit 1;;
+list*unpinned) echo "missing go.sum entry for module" >&2; exit 1;;
+list*away) echo "dial tcp: connection refused" >&2; exit 1;;
+build*broken) echo "x.go:1: syntax error" >&2; exit 1;;
+build*adds) echo "y v1.0.0 h1:=" >> go.sum;;
+build*random) salt=$PWD;;
+esac
+[ "$1" = build ] || exit 0
+[ "$GOPROXY" = off ] && [ "$GOSUMDB" = off ] && [ "$GOTOOLCHAIN" = local ] && [ "$CGO_ENABLED" = 0 ] || exit 9
+while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done
+echo "program $mode $salt" > "$out"
+"#;
+
+fn with_go(mode: &str) -> (Fixture, crate::spec::Spec) {
+    let mut fixture = Fixture::new();
+    let members = [("./usr/lib/go-1.26/bin/go", Regular, COMPILER.as_bytes())];
+    fixture.package_of("trixie-backports", "golang-1.26-go", "2", "", &members);
+    fixture.publish();
+    let module = fixture.dir.path().join("overlays/base/go/tool");
+    std::fs::create_dir_all(&module).unwrap();
+    std::fs::write(module.join("go.mod"), mode).unwrap();
+    std::fs::write(module.join("go.sum"), "x v1.0.0 h1:=\n").unwrap();
+    let role = "[binaries.tool]\ngo = \"go/tool\"\npackage = \"example.org/x/cmd/tool\"\npath = \"usr/bin/tool\"\n";
+    let spec = fixture.spec_with(&[], role);
+    (fixture, spec)
+}
+
+#[test]
+fn a_go_program_is_built_once_and_a_cold_store_must_reach_the_same_bytes() {
+    let (fixture, spec) = with_go("steady");
+    let lock = fixture.resolve(&spec, None).unwrap().lock;
+    assert_eq!(fixture.resolve(&spec, None).unwrap().lock, lock);
+    let locked = lock.bind(spec).unwrap();
+    let cold = Store::open(&fixture.dir.path().join("cold")).unwrap();
+    let fetched = fetch(&locked, &cold, &fixture.remote(false), &Silent).unwrap();
+    assert_eq!(fetched.binary("base/tool").unwrap().read().unwrap(), b"program steady \n");
+    assert_eq!(crate::sys::fs::list(&cold.dir().join("work")).unwrap(), Vec::<PathBuf>::new());
+    fetch(&locked, &cold, &fixture.remote(true), &Silent).unwrap();
+
+    let (fixture, spec) = with_go("random");
+    let locked = fixture.resolve(&spec, None).unwrap().lock.bind(spec).unwrap();
+    let cold = Store::open(&fixture.dir.path().join("cold")).unwrap();
+    let error = fetch(&locked, &cold, &fixture.remote(false), &Silent).unwrap_err();
+    assert_eq!(kind_of(&error), Kind::Integrity);
+    assert!(format!("{error:#}").contains("base/tool was built to"), "{error:#}");
+}
+
+#[test]
+fn a_go_program_that_cannot_be_built_says_whose_fault_it_is() {
+    let cases = [
+        ("forged", Kind::Integrity, "checksum mismatch"),
+        ("unpinned", Kind::Spec, "do not pin every module"),
+        ("adds", Kind::Spec, "does not name every module"),
+        ("away", Kind::Network, "connection refused"),
+        ("broken", Kind::Build, "syntax error"),
+    ];
+    for (mode, kind, part) in cases {
+        let (fixture, spec) = with_go(mode);
+        let error = fixture.resolve(&spec, None).unwrap_err();
+        let text = format!("{error:#}");
+        assert_eq!(kind_of(&error), kind, "{text}");
+        assert!(text.contains(part) && text.contains("base/tool"), "{text}");
+        assert_eq!(std::fs::read_dir(fixture.store.tmp()).unwrap().count(), 0);
+    }
 }

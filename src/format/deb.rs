@@ -271,7 +271,8 @@ pub(crate) mod tests {
             let mut header = tar::Header::new_gnu();
             header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
             header.set_entry_type(*kind);
-            header.set_mode(if *kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
+            let runs = *kind == tar::EntryType::Directory || path.contains("/bin/");
+            header.set_mode(if runs { 0o755 } else { 0o644 });
             header.set_uid(0);
             header.set_gid(0);
             let data: &[u8] = if *kind == tar::EntryType::Regular { body } else { b"" };

@@ -1,3 +1,5 @@
+//! Each fault of a server has its kind.
+
 use super::testing::{Answer, Server, remote};
 use super::*;
 use crate::error::kind_of;

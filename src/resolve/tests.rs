@@ -1,3 +1,5 @@
+//! Locking against an archive made on the fly: what is chosen, and what is refused.
+
 use super::testing::{DAY, Fixture, Times, image, key, rfc, sign};
 use super::*;
 use crate::error::{fault_of, kind_of};

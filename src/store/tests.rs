@@ -1,3 +1,5 @@
+//! The store under damage, hostile packages and company.
+
 #![expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
 
 use super::*;
