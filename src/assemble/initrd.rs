@@ -5,7 +5,7 @@
 //! that grows does not grow the initrd. In order:
 //!
 //! 1. udev finds the disk; the verity generator opens the root by the hash on the kernel's command line;
-//! 2. `systemd-repart` makes the partition of `/var` behind the image, once;
+//! 2. `systemd-repart` makes the partition of `/var` behind the image, once, and grows it with the disk;
 //! 3. `/var` is checked and mounted, and the machine's identity, which lives there, is bound over `/etc/machine-id`;
 //! 4. PID 1 switches to the root. Whatever fails on the way ends in [`FAILED`] and a power-off.
 //!
@@ -107,7 +107,6 @@ const FILES: &[&str] = &[
     "etc/mke2fs.conf",
     "usr/lib/modprobe.d/systemd.conf",
     "usr/lib/systemd/system/systemd-udevd.service.d",
-    "usr/lib/tmpfiles.d/static-nodes-permissions.conf",
     "usr/lib/udev/rules.d/50-udev-default.rules",
     "usr/lib/udev/rules.d/55-dm.rules",
     "usr/lib/udev/rules.d/60-block.rules",
@@ -291,9 +290,10 @@ fn emergency(tree: &mut Tree, origin: &Arc<str>) -> Result<()> {
     tree.file("usr/lib/systemd/system/emergency.service", 0o644, unit, origin)
 }
 
-/// Those of Debian's fixed groups that udev's rules name. Nodes get their final owner from the root's udev.
+/// The groups that udev's rules name: Debian's fixed numbers, and root's for those that each root numbers itself.
+/// Nodes get their final group from the root's udev.
 const GROUPS: &str = "root:x:0:\ntty:x:5:\ndisk:x:6:\nlp:x:7:\nkmem:x:15:\ndialout:x:20:\ncdrom:x:24:\ntape:x:26:\n\
-                      audio:x:29:\nvideo:x:44:\n";
+                      audio:x:29:\nvideo:x:44:\ninput:x:0:\nkvm:x:0:\nrender:x:0:\nsgx:x:0:\n";
 
 /// Links between units: directory, unit.
 const WANTS: &[(&str, &str)] = &[
@@ -355,3 +355,93 @@ const OWN: &[(&str, &str)] = &[
          ExecStart=mount --bind /sysroot/var/lib/nodelith/identity/etc/machine-id /sysroot/etc/machine-id\n",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packages with every file that is taken by name; udevadm is a real program, this one.
+    fn packages() -> Tree {
+        let mut tree = Tree::new();
+        let libraries = OPENED.iter().map(|name| format!("{LIBRARIES}/{name}"));
+        let units = UNITS.iter().map(|unit| format!("usr/lib/systemd/system/{unit}"));
+        let named = PROGRAMS.iter().chain(FILES).map(ToString::to_string);
+        for path in libraries.chain(units).chain(named) {
+            tree.file(&path, 0o755, "text", &origin()).unwrap();
+        }
+        for shell in ["usr/bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd-sulogin-shell"] {
+            tree.file(shell, 0o755, "", &origin()).unwrap();
+        }
+        let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let needs = elf::needs(&program).unwrap().unwrap();
+        tree.file("usr/bin/udevadm", 0o755, program, &origin()).unwrap();
+        for name in &needs.needed {
+            tree.symlink(&format!("{LIBRARIES}/{name}"), &format!("{name}.real"), &origin()).unwrap();
+            tree.file(&format!("{LIBRARIES}/{name}.real"), 0o644, "", &origin()).unwrap();
+        }
+        let loader = format!("usr{}", needs.interpreter.unwrap());
+        tree.file(&loader, 0o755, "", &origin()).unwrap();
+        for (dir, unit) in [("sysinit.target.wants", "systemd-udevd.service"), ("sysinit.target.wants", "x.service")] {
+            tree.symlink(&format!("usr/lib/systemd/system/{dir}/{unit}"), &format!("../{unit}"), &origin()).unwrap();
+        }
+        tree
+    }
+
+    fn build() -> Tree {
+        initrd(&packages(), &Tree::new(), "ID=x\n").unwrap()
+    }
+
+    #[test]
+    fn nothing_that_reads_commands_is_in_it() {
+        let tree = build();
+        let shells = ["sh", "bash", "dash", "busybox", "systemd-sulogin-shell", "sulogin", "login", "agetty"];
+        let found: Vec<_> = tree
+            .iter()
+            .map(|(path, _)| show(path))
+            .filter(|path| shells.contains(&path.rsplit('/').next().unwrap_or_default()))
+            .collect();
+        assert_eq!(found, Vec::<String>::new());
+        for unit in MASKED {
+            let node = tree.get(format!("usr/lib/systemd/system/{unit}")).unwrap();
+            assert_eq!(node.what, What::Symlink(b"/dev/null".to_vec()), "{unit}");
+        }
+    }
+
+    #[test]
+    fn programs_bring_their_libraries_and_units_the_links_that_lead_somewhere() {
+        let tree = build();
+        let libc = tree.content(format!("{LIBRARIES}/libc.so.6"));
+        assert!(libc.is_some(), "through its link");
+        assert!(tree.get("usr/lib/systemd/system/sysinit.target.wants/systemd-udevd.service").is_some());
+        assert!(tree.get("usr/lib/systemd/system/sysinit.target.wants/x.service").is_none());
+        assert_eq!(tree, build(), "equal inputs, equal trees");
+    }
+
+    #[test]
+    fn our_units_start_only_what_is_there() {
+        let tree = build();
+        for (path, text) in OWN {
+            for line in text.lines().filter_map(|line| line.strip_prefix("ExecStart=")).filter(|line| !line.is_empty())
+            {
+                let program = line.split(' ').next().unwrap();
+                let places = [program.trim_start_matches('/').to_owned(), format!("usr/bin/{program}")];
+                assert!(places.iter().any(|place| tree.content(place).is_some()), "{path}: {line}");
+            }
+        }
+        for (_, unit) in WANTS {
+            assert!(tree.content(format!("usr/lib/systemd/system/{unit}")).is_some(), "{unit}");
+        }
+        assert!(OWN.iter().any(|(_, text)| text.contains(&format!("Label={VAR_LABEL}\n"))));
+    }
+
+    #[test]
+    fn a_missing_program_and_a_missing_library_are_named() {
+        for gone in ["usr/sbin/dmsetup", "usr/lib/x86_64-linux-gnu/libc.so.6"] {
+            let mut packages = packages();
+            packages.remove(gone);
+            let error = initrd(&packages, &Tree::new(), "").unwrap_err();
+            assert_eq!(crate::error::kind_of(&error), Kind::Build);
+            assert!(error.to_string().contains(gone.rsplit('/').next().unwrap()), "{error}");
+        }
+    }
+}

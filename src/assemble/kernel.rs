@@ -32,8 +32,10 @@ pub const CMDLINE: &[&str] = &[
     "systemd.show_status=1",
 ];
 
-/// The modules of the initrd: what the root is read through. Others come from the root itself, once it is verified.
+/// The modules of the initrd: what the root is read through, and two that PID 1 looks for. Others come from the root,
+/// once it is verified.
 pub const INITRD_MODULES: &[&str] = &[
+    "autofs4",
     "dm_mod",
     "dm_verity",
     "erofs",
