@@ -8,8 +8,8 @@ use crate::assemble::{self, Node};
 use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::fetch;
-use crate::lab::Emulator;
 use crate::image::{self, Image, Recipe};
+use crate::lab::Emulator;
 use crate::lock::{Lock, Locked};
 use crate::manifest::{self, Manifest};
 use crate::remote::Remote;
@@ -59,7 +59,8 @@ pub fn lock(spec: &Spec, options: &resolve::Options, cx: &Context<'_>) -> Result
 pub fn bind(spec: Spec) -> Result<Locked> {
     let path = spec.lock_path();
     if !path.exists() {
-        let fault = Fault::new(Kind::Spec, format!("{} is not locked: {} is missing", spec.path.display(), path.display()));
+        let fault =
+            Fault::new(Kind::Spec, format!("{} is not locked: {} is missing", spec.path.display(), path.display()));
         return Err(fault.hint(format!("run `nodelith lock {}` and commit the lock", spec.path.display())).into());
     }
     Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)
@@ -132,7 +133,11 @@ fn describe(locked: &Locked, node: &Node, image: Image) -> Result<Manifest> {
         root_hash: image.root_hash.to_string(),
         cmdline: image.cmdline,
         listeners: assemble::listeners(locked).collect(),
-        certificates: locked.spec().certificates().map(|(name, kind)| (name.to_string(), kind.provisioner.clone())).collect(),
+        certificates: locked
+            .spec()
+            .certificates()
+            .map(|(name, kind)| (name.to_string(), kind.provisioner.clone()))
+            .collect(),
         outputs: image.outputs,
         packages: Manifest::inputs(locked.lock()),
         binaries: locked.lock().binaries.clone(),

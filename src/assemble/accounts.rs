@@ -52,7 +52,8 @@ impl Accounts {
             }
         }
         let dir = b"usr/lib/sysusers.d";
-        let files: Vec<_> = tree.below(dir).filter(|(path, _)| path.ends_with(b".conf")).map(|(path, _)| path.to_vec()).collect();
+        let files: Vec<_> =
+            tree.below(dir).filter(|(path, _)| path.ends_with(b".conf")).map(|(path, _)| path.to_vec()).collect();
         // Groups first: a user line may name the group of another file.
         for kinds in ["g", "u", "m"] {
             for path in &files {
@@ -125,7 +126,8 @@ impl Accounts {
 
     /// The highest id that neither a user nor a group has.
     fn free(&self) -> Result<u32, String> {
-        let taken = |id: &u32| self.users.values().any(|user| user.uid == *id) || self.groups.values().any(|gid| gid == id);
+        let taken =
+            |id: &u32| self.users.values().any(|user| user.uid == *id) || self.groups.values().any(|gid| gid == id);
         (1..=HIGHEST).rev().find(|id| !taken(id)).ok_or_else(|| "no id is free below 1000".into())
     }
 
@@ -145,7 +147,8 @@ impl Accounts {
     /// As [`Tree::file`].
     pub(super) fn write(&self, tree: &mut Tree) -> Result<()> {
         let origin: Arc<str> = Arc::from("assemble accounts");
-        let (mut passwd, mut shadow, mut group, mut gshadow) = (String::new(), String::new(), String::new(), String::new());
+        let (mut passwd, mut shadow, mut group, mut gshadow) =
+            (String::new(), String::new(), String::new(), String::new());
         let mut users: Vec<_> = self.users.iter().collect();
         users.sort_by_key(|(_, user)| user.uid);
         for (name, user) in users {
@@ -210,7 +213,10 @@ mod tests {
     }
 
     const MASTERS: [(&str, &str); 2] = [
-        ("usr/share/base-passwd/passwd.master", "root:*:0:0:root:/root:/bin/bash\nnobody:*:65534:65534:nobody:/nonexistent:/bin/sh\n"),
+        (
+            "usr/share/base-passwd/passwd.master",
+            "root:*:0:0:root:/root:/bin/bash\nnobody:*:65534:65534:nobody:/nonexistent:/bin/sh\n",
+        ),
         ("usr/share/base-passwd/group.master", "root:*:0:\nnogroup:*:65534:\nadm:*:4:\n"),
     ];
 

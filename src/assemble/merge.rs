@@ -145,7 +145,8 @@ mod tests {
 
     fn part<'a>(name: &'a str, control: &'a str, files: &[(&str, What)]) -> Part<'a> {
         let origin: Arc<str> = Arc::from(format!("deb {name} 1"));
-        let nodes = files.iter().map(|(path, what)| (path.as_bytes().to_vec(), Node::new(what.clone(), 0o644, &origin)));
+        let nodes =
+            files.iter().map(|(path, what)| (path.as_bytes().to_vec(), Node::new(what.clone(), 0o644, &origin)));
         Part { name, nodes: nodes.collect(), origin, control }
     }
 
@@ -155,7 +156,8 @@ mod tests {
 
     #[test]
     fn what_is_below_a_merged_directory_goes_to_usr() {
-        let tree = merge(&[part("a", "", &[("bin", What::Directory), ("bin/x", file("1")), ("lib/y", file("2"))])]).unwrap();
+        let tree =
+            merge(&[part("a", "", &[("bin", What::Directory), ("bin/x", file("1")), ("lib/y", file("2"))])]).unwrap();
         assert_eq!(tree.get("usr/bin/x").unwrap().what, file("1"));
         assert_eq!(tree.get("usr/lib/y").unwrap().what, file("2"));
         assert_eq!(tree.get("bin").unwrap().what, What::Symlink(b"usr/bin".to_vec()));
@@ -175,7 +177,11 @@ mod tests {
 
     #[test]
     fn documents_go_and_licences_stay() {
-        let files = [("usr/share/doc/a/copyright", file("c")), ("usr/share/doc/a/README", file("r")), ("usr/share/man/x", file("m"))];
+        let files = [
+            ("usr/share/doc/a/copyright", file("c")),
+            ("usr/share/doc/a/README", file("r")),
+            ("usr/share/man/x", file("m")),
+        ];
         let tree = merge(&[part("a", "", &files)]).unwrap();
         assert!(tree.get("usr/share/doc/a/copyright").is_some());
         assert!(tree.get("usr/share/doc/a/README").is_none() && tree.get("usr/share/man").is_none());

@@ -91,7 +91,9 @@ impl Renderer {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Files are not web pages: nothing is escaped unless a template asks for it.
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.add_filter("unit_quote", |text: String| text.replace('\\', "\\\\").replace('%', "%%").replace('"', "\\\""));
+        environment.add_filter("unit_quote", |text: String| {
+            text.replace('\\', "\\\\").replace('%', "%%").replace('"', "\\\"")
+        });
         environment.add_filter("sh_quote", |text: String| format!("'{}'", text.replace('\'', r"'\''")));
         environment.add_filter("json", |text: minijinja::Value| serde_json::to_string(&text).map_err(in_filter));
         environment.add_filter("toml", |text: String| toml::Value::String(text).to_string());
@@ -109,13 +111,19 @@ impl Renderer {
 
     fn render(&self, path: &Path) -> Result<String> {
         let text = sys::fs::read_text(path)?;
-        let rendered = self.environment.render_named_str(&path.display().to_string(), &text, minijinja::value::Serde(&self.context));
+        let rendered = self.environment.render_named_str(
+            &path.display().to_string(),
+            &text,
+            minijinja::value::Serde(&self.context),
+        );
         // The engine takes one newline off the end, as Jinja does; a text file ends with one.
         rendered.map(|rendered| rendered + "\n").map_err(|error| {
             let span = error.line().map(|line| line_span(&text, line));
-            let why = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
+            let why =
+                error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
             let source = crate::spec::Source { path, text: &text };
-            let hint = "a template sees the build variables of the spec's roles as <role>.<variable>, `-` written as `_`";
+            let hint =
+                "a template sees the build variables of the spec's roles as <role>.<variable>, `-` written as `_`";
             crate::spec::refuse(source, span, &why, Some(hint))
         })
     }

@@ -66,7 +66,11 @@ fn var_to_factory(tree: &mut Tree) -> Result<()> {
                 let _ = writeln!(lines, "L /{shown} - - - - {}", show(target));
             }
             What::File(_) => {
-                let _ = writeln!(lines, "C /{shown} {:04o} {} {} - /usr/share/factory/{shown}", node.mode, node.uid, node.gid);
+                let _ = writeln!(
+                    lines,
+                    "C /{shown} {:04o} {} {} - /usr/share/factory/{shown}",
+                    node.mode, node.uid, node.gid
+                );
                 tree.put([b"usr/share/factory/", path.as_slice()].concat(), node.clone())?;
             }
             _ => {}

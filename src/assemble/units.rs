@@ -37,7 +37,8 @@ pub(super) fn enable(tree: &mut Tree, roles: &[Role]) -> Result<()> {
         for unit in &role.units {
             preset += &format!("enable {unit}\n");
             enable_one(tree, unit, &Arc::from(format!("role {}", role.name)), 0).map_err(|why| {
-                let fault = Fault::new(Kind::Spec, format!("role {}: the unit {unit} cannot be enabled: {why}", role.name));
+                let fault =
+                    Fault::new(Kind::Spec, format!("role {}: the unit {unit} cannot be enabled: {why}", role.name));
                 fault.hint(format!("see `units` in {}", role.dir.join("role.toml").display()))
             })?;
         }
@@ -130,7 +131,9 @@ mod tests {
     #[test]
     fn what_cannot_be_enabled_says_why() {
         let mut tree = tree(&[("static.service", "[Service]\n"), ("a.service", "[Install]\nAlso=b.service\n")]);
-        for (unit, why) in [("static.service", "no [Install]"), ("none.service", "in no package"), ("a.service", "b.service is in no")] {
+        for (unit, why) in
+            [("static.service", "no [Install]"), ("none.service", "in no package"), ("a.service", "b.service is in no")]
+        {
             let error = enable_one(&mut tree, unit, &Arc::from("test"), 0).unwrap_err();
             assert!(error.contains(why), "{error}");
         }

@@ -31,7 +31,8 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
             for (part, size) in &parts {
                 text += &format!("  {part:<10} {:>12}\n", bytes(*size));
             }
-            let sizes: serde_json::Map<_, _> = parts.into_iter().map(|(part, size)| (part.to_owned(), size.into())).collect();
+            let sizes: serde_json::Map<_, _> =
+                parts.into_iter().map(|(part, size)| (part.to_owned(), size.into())).collect();
             printer.result(&text, &json!({"directory": store.dir(), "bytes": sizes}))
         }
         What::Clean => {

@@ -61,7 +61,10 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
                     let shown = set.map_or_else(|| "(required at boot)".to_owned(), ToString::to_string);
                     let when = if variable.set == spec::SetAt::Boot { "boot" } else { "build" };
                     text += &format!("  {:<24} {when:<6} {shown:<28} {}\n", name.as_str(), variable.doc);
-                    value.insert(format!("{}.{name}", role.name), json!({"set": when, "value": set, "doc": variable.doc}));
+                    value.insert(
+                        format!("{}.{name}", role.name),
+                        json!({"set": when, "value": set, "doc": variable.doc}),
+                    );
                 }
             }
             printer.result(&text, &value.into())
@@ -70,23 +73,32 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
             let rows = reference::credentials(&spec::load(spec, &global.overlays)?);
             let mut text = String::new();
             for (name, takes, default, doc) in &rows {
-                let default = default.as_deref().map_or("required".to_owned(), |default| format!("default `{default}`"));
+                let default =
+                    default.as_deref().map_or("required".to_owned(), |default| format!("default `{default}`"));
                 text += &format!("{name}\n    {doc}; {takes}; {default}\n");
             }
-            let values = rows.iter().map(|(name, takes, default, doc)| json!({"name": name, "takes": takes, "default": default, "doc": doc}));
+            let values = rows.iter().map(
+                |(name, takes, default, doc)| json!({"name": name, "takes": takes, "default": default, "doc": doc}),
+            );
             printer.result(&text, &values.collect::<Vec<_>>().into())
         }
         What::Tree { image } => {
             let manifest = read(image)?;
-            let rows = manifest.paths.iter().map(|(path, entry)| format!("{} {:>7} {path}  ({})\n", entry.mode, entry.owner, entry.origin));
+            let rows = manifest
+                .paths
+                .iter()
+                .map(|(path, entry)| format!("{} {:>7} {path}  ({})\n", entry.mode, entry.owner, entry.origin));
             printer.result(&rows.collect::<String>(), &serde_json::to_value(&manifest.paths)?)
         }
         What::Why { image, path } => {
             let manifest = read(image)?;
             let path = format!("/{}", path.trim_start_matches('/'));
             let entry = manifest.paths.get(&path).ok_or_else(|| {
-                crate::error::Fault::new(crate::error::Kind::Usage, format!("{path} is not in the image {}", manifest.name))
-                    .hint("links are not followed: in a merged-usr image write /usr/bin/…, not /bin/…")
+                crate::error::Fault::new(
+                    crate::error::Kind::Usage,
+                    format!("{path} is not in the image {}", manifest.name),
+                )
+                .hint("links are not followed: in a merged-usr image write /usr/bin/…, not /bin/…")
             })?;
             printer.result(&format!("{path}: {}", entry.origin), &serde_json::to_value(entry)?)
         }

@@ -52,5 +52,6 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
         1 => format!("{}: 1 change", path.display()),
         count => format!("{}: {count} changes", path.display()),
     };
-    printer.result(&text, &json!({"lock": path, "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>()}))
+    printer
+        .result(&text, &json!({"lock": path, "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>()}))
 }
