@@ -1,7 +1,357 @@
-//! The initrd. (Stand-in until the branch lands.)
-use crate::error::Result;
-use crate::tree::Tree;
-pub(super) const CMDLINE: &[&str] = &[];
-pub(super) fn initrd(_: &Tree, _: &Tree, _: &str) -> Result<Tree> {
-    anyhow::bail!("not yet")
+//! The initrd's tree: what runs between the kernel's start and the switch to the verified root.
+//!
+//! It is systemd from the locked packages, and nothing that reads commands: no shell, no login, no unit that starts
+//! one. Files are taken by name from the package tree, libraries by what the programs say they need, so a package
+//! that grows does not grow the initrd. In order:
+//!
+//! 1. udev finds the disk; the verity generator opens the root by the hash on the kernel's command line;
+//! 2. `systemd-repart` makes the partition of `/var` behind the image, once;
+//! 3. `/var` is checked and mounted, and the machine's identity, which lives there, is bound over `/etc/machine-id`;
+//! 4. PID 1 switches to the root. Whatever fails on the way ends in [`FAILED`] and a power-off.
+//!
+//! The root must have the directories `/var`, `/proc`, `/sys`, `/dev`, `/run` and an empty file `/etc/machine-id`.
+
+use super::kernel::put_all;
+use crate::error::{Fault, Kind, Result};
+use crate::format::elf;
+use crate::tree::{Tree, What, show};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What the console says when the root could not be reached. `docs` explains the code.
+pub const FAILED: &str = "NL-BOOT-001 the system could not be started; see the lines above";
+
+/// The label of the partition of `/var`, which every node makes on its first boot.
+pub const VAR_LABEL: &str = "nodelith-var";
+
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// Programs, each with the libraries it needs.
+const PROGRAMS: &[&str] = &[
+    "usr/bin/kmod",
+    "usr/bin/mount",
+    "usr/bin/systemctl",
+    "usr/bin/systemd-machine-id-setup",
+    "usr/bin/systemd-repart",
+    "usr/bin/systemd-tmpfiles",
+    "usr/bin/udevadm",
+    "usr/bin/umount",
+    "usr/lib/systemd/system-generators/systemd-fstab-generator",
+    "usr/lib/systemd/system-generators/systemd-veritysetup-generator",
+    "usr/lib/systemd/systemd",
+    "usr/lib/systemd/systemd-executor",
+    "usr/lib/systemd/systemd-journald",
+    "usr/lib/systemd/systemd-modules-load",
+    "usr/lib/systemd/systemd-shutdown",
+    "usr/lib/systemd/systemd-sysroot-fstab-check",
+    "usr/lib/systemd/systemd-udevd",
+    "usr/lib/systemd/systemd-veritysetup",
+    "usr/sbin/dmsetup",
+    "usr/sbin/e2fsck",
+    "usr/sbin/mke2fs",
+    "usr/sbin/mkfs.ext4",
+    "usr/sbin/modprobe",
+];
+
+/// Libraries that programs open while running and call a mere suggestion, though nothing works here without them.
+const OPENED: &[&str] = &["libblkid.so.1", "libcryptsetup.so.12", "libfdisk.so.1", "libkmod.so.2", "libmount.so.1"];
+
+/// Units, with the links in `*.wants` between them. Not `systemd-gpt-auto-generator` nor `systemd-debug-generator`:
+/// the first takes what it finds for what is meant, the other runs units from credentials, which are for the root.
+const UNITS: &[&str] = &[
+    "basic.target",
+    "emergency.target",
+    "final.target",
+    "initrd-cleanup.service",
+    "initrd-fs.target",
+    "initrd-parse-etc.service",
+    "initrd-root-device.target",
+    "initrd-root-fs.target",
+    "initrd-switch-root.service",
+    "initrd-switch-root.target",
+    "initrd-udevadm-cleanup-db.service",
+    "initrd-usr-fs.target",
+    "initrd.target",
+    "kmod-static-nodes.service",
+    "local-fs-pre.target",
+    "local-fs.target",
+    "modprobe@.service",
+    "paths.target",
+    "remote-fs-pre.target",
+    "remote-veritysetup.target",
+    "shutdown.target",
+    "slices.target",
+    "sockets.target",
+    "swap.target",
+    "sysinit.target",
+    "system-systemd\\x2dveritysetup.slice",
+    "systemd-journald-dev-log.socket",
+    "systemd-journald.service",
+    "systemd-journald.socket",
+    "systemd-modules-load.service",
+    "systemd-repart.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd.service",
+    "timers.target",
+    "umount.target",
+    "veritysetup-pre.target",
+    "veritysetup.target",
+];
+
+/// Other files.
+const FILES: &[&str] = &[
+    "etc/mke2fs.conf",
+    "usr/lib/modprobe.d/systemd.conf",
+    "usr/lib/systemd/system/systemd-udevd.service.d",
+    "usr/lib/tmpfiles.d/static-nodes-permissions.conf",
+    "usr/lib/udev/rules.d/50-udev-default.rules",
+    "usr/lib/udev/rules.d/55-dm.rules",
+    "usr/lib/udev/rules.d/60-block.rules",
+    "usr/lib/udev/rules.d/60-persistent-storage-dm.rules",
+    "usr/lib/udev/rules.d/60-persistent-storage.rules",
+    "usr/lib/udev/rules.d/80-drivers.rules",
+    "usr/lib/udev/rules.d/95-dm-notify.rules",
+    "usr/lib/udev/rules.d/99-systemd.rules",
+];
+
+/// Units that no failure and no key press may start.
+const MASKED: &[&str] = &[
+    "ctrl-alt-del.target",
+    "debug-shell.service",
+    "rescue.service",
+    "rescue.target",
+    "systemd-ask-password-console.path",
+];
+
+/// Builds the initrd's tree from the merged packages of its use and the kernel's modules for it.
+///
+/// # Errors
+/// [`Kind::Build`] when a package lacks a file that is taken by name, or no package has a needed library.
+pub fn initrd(packages: &Tree, modules: &Tree, os_release: &str) -> Result<Tree> {
+    let mut taking = Taking { from: packages, into: Tree::new(), seen: BTreeSet::new() };
+    for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        taking.into.symlink(link, target, &origin())?;
+        taking.into.directory(target, 0o755, &origin())?;
+    }
+    for path in PROGRAMS.iter().chain(FILES) {
+        taking.take(path)?;
+    }
+    for name in OPENED {
+        let path = taking.library(name, None)?;
+        taking.take(&path)?;
+    }
+    taking.units()?;
+    let mut tree = taking.into;
+    put_all(modules, &mut tree)?;
+    own(&mut tree, os_release)?;
+    Ok(tree)
 }
+
+fn origin() -> Arc<str> {
+    Arc::from("assemble initrd")
+}
+
+struct Taking<'a> {
+    from: &'a Tree,
+    into: Tree,
+    seen: BTreeSet<String>,
+}
+
+impl Taking<'_> {
+    /// Takes a path, what its links lead to, what is below it, and the libraries that its programs need.
+    fn take(&mut self, path: &str) -> Result<()> {
+        if !self.seen.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let Some(node) = self.from.get(path).cloned() else {
+            let message = format!("the initrd needs `{path}`, which none of its packages has");
+            return Err(Fault::new(Kind::Build, message).into());
+        };
+        match &node.what {
+            What::Directory => {
+                let below: Vec<String> = self.from.below(path.as_bytes()).map(|(path, _)| show(path)).collect();
+                below.iter().try_for_each(|path| self.take(path))
+            }
+            What::Symlink(_) => {
+                self.into.put(path, node)?;
+                // `/dev/null` and the like lead out of the packages.
+                let target = self.from.resolve(path).filter(|target| self.from.get(target).is_some());
+                target.map_or(Ok(()), |target| self.take(&show(&target)))
+            }
+            What::HardLink(target) => {
+                let target = show(target);
+                self.into.put(path, node)?;
+                self.take(&target)
+            }
+            What::File(content) => {
+                let bytes = content.read()?;
+                self.into.put(path, node)?;
+                elf::needs(&bytes)?.map_or(Ok(()), |needs| self.take_needs(path, &needs))
+            }
+            _ => self.into.put(path, node),
+        }
+    }
+
+    fn take_needs(&mut self, path: &str, needs: &elf::Elf) -> Result<()> {
+        if let Some(interpreter) = &needs.interpreter {
+            // `/lib64` is a link to `usr/lib64` in every merged tree.
+            let path = interpreter.trim_start_matches('/');
+            let path = if path.starts_with("lib") { format!("usr/{path}") } else { path.to_owned() };
+            self.take(&path)?;
+        }
+        for name in &needs.needed {
+            let library = self.library(name, Some((path, needs)))?;
+            self.take(&library)?;
+        }
+        // What is only recommended may be missing: these programs look before they open.
+        for name in &needs.dlopen {
+            if let Ok(library) = self.library(name, Some((path, needs))) {
+                self.take(&library)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a library is: in the directories that its user names, then in the usual one.
+    fn library(&self, name: &str, user: Option<(&str, &elf::Elf)>) -> Result<String> {
+        let own = user.and_then(|(path, _)| path.rsplit_once('/')).map_or("", |(dir, _)| dir);
+        let named = user.into_iter().flat_map(|(_, needs)| &needs.runpath);
+        let named = named.map(|dir| dir.replace("$ORIGIN", own).trim_start_matches('/').to_owned());
+        let usual = [LIBRARIES.to_owned(), format!("{LIBRARIES}/systemd"), "usr/lib64".to_owned()];
+        let mut places = named.chain(usual).map(|dir| format!("{dir}/{name}"));
+        places.find(|path| self.from.content(path).is_some()).ok_or_else(|| {
+            let user = user.map_or("the initrd", |(path, _)| path);
+            Fault::new(Kind::Build, format!("`{user}` needs the library `{name}`, which no package of the initrd has"))
+                .into()
+        })
+    }
+
+    /// Takes the units, and of the packages' `*.wants` and `*.requires` links those that lead to one of them.
+    fn units(&mut self) -> Result<()> {
+        let base = "usr/lib/systemd/system";
+        for unit in UNITS {
+            self.take(&format!("{base}/{unit}"))?;
+            for kind in ["wants", "requires"] {
+                let dir = format!("{base}/{unit}.{kind}");
+                let links: Vec<String> = self.from.below(dir.as_bytes()).map(|(path, _)| show(path)).collect();
+                for link in links.iter().filter(|link| UNITS.iter().any(|unit| link.ends_with(&format!("/{unit}")))) {
+                    self.take(link)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is ours: identity, our units, and directories.
+fn own(tree: &mut Tree, os_release: &str) -> Result<()> {
+    let origin = origin();
+    let system = "usr/lib/systemd/system";
+    for dir in ["dev", "proc", "sys", "run", "sysroot", "var", "root", "etc"] {
+        tree.directory(dir, 0o755, &origin)?;
+    }
+    for dir in ["tmp", "var/tmp"] {
+        tree.directory(dir, 0o1777, &origin)?;
+    }
+    tree.symlink("init", "usr/lib/systemd/systemd", &origin)?;
+    // Its presence tells systemd that this is an initrd.
+    tree.file("etc/initrd-release", 0o644, os_release, &origin)?;
+    tree.symlink("etc/os-release", "initrd-release", &origin)?;
+    // Empty: PID 1 makes an identity for the initrd's lifetime; the machine's own lies on a disk not yet found.
+    tree.file("etc/machine-id", 0o444, "", &origin)?;
+    tree.file("etc/passwd", 0o644, "root:x:0:0:root:/root:/usr/sbin/nologin\n", &origin)?;
+    tree.file("etc/group", 0o644, GROUPS, &origin)?;
+    tree.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\n", &origin)?;
+    for (path, text) in OWN {
+        tree.file(path, 0o644, *text, &origin)?;
+    }
+    for (target, unit) in WANTS {
+        tree.symlink(&format!("{system}/{target}/{unit}"), &format!("../{unit}"), &origin)?;
+    }
+    tree.symlink(&format!("{system}/default.target"), "initrd.target", &origin)?;
+    for unit in MASKED {
+        tree.symlink(&format!("{system}/{unit}"), "/dev/null", &origin)?;
+    }
+    emergency(tree, &origin)
+}
+
+/// Whatever fails leads to this unit by systemd's own `OnFailure=emergency.target`.
+fn emergency(tree: &mut Tree, origin: &Arc<str>) -> Result<()> {
+    // There is no program here that prints; systemd-tmpfiles writes a line into the kernel's log, which the console
+    // shows: priority 2 is above every console's threshold.
+    let line = format!("w /dev/kmsg - - - - <2>{FAILED}\\n\n");
+    tree.file("usr/lib/nodelith/boot-failed.conf", 0o644, line, origin)?;
+    let unit = "[Unit]\nDescription=Power Off Because the System Could Not Be Started\nDefaultDependencies=no\n\
+                SuccessAction=poweroff-force\nFailureAction=poweroff-force\n\n\
+                [Service]\nType=oneshot\nExecStart=systemd-tmpfiles --create /usr/lib/nodelith/boot-failed.conf\n";
+    tree.file("usr/lib/systemd/system/emergency.service", 0o644, unit, origin)
+}
+
+/// Those of Debian's fixed groups that udev's rules name. Nodes get their final owner from the root's udev.
+const GROUPS: &str = "root:x:0:\ntty:x:5:\ndisk:x:6:\nlp:x:7:\nkmem:x:15:\ndialout:x:20:\ncdrom:x:24:\ntape:x:26:\n\
+                      audio:x:29:\nvideo:x:44:\n";
+
+/// Links between units: directory, unit.
+const WANTS: &[(&str, &str)] = &[
+    ("initrd-fs.target.requires", "sysroot-var.mount"),
+    ("initrd-fs.target.requires", "nodelith-machine-id.service"),
+    ("initrd-root-fs.target.requires", "systemd-repart.service"),
+];
+
+/// Our files: path, text.
+const OWN: &[(&str, &str)] = &[
+    // The rest comes by hardware alias, or when a file system is mounted; these have no hardware to ask for them.
+    ("usr/lib/modules-load.d/nodelith.conf", "dm_mod\ndm_verity\nerofs\nloop\n"),
+    // On the way to the root nobody can read a journal: what went wrong has to be on the console.
+    (
+        "usr/lib/systemd/journald.conf.d/nodelith.conf",
+        "[Journal]\nStorage=volatile\nForwardToConsole=yes\nMaxLevelConsole=warning\n",
+    ),
+    // No minimum for what is there: repart leaves alone every partition that no file here describes.
+    ("usr/lib/repart.d/50-var.conf", "[Partition]\nType=var\nLabel=nodelith-var\nFormat=ext4\nSizeMinBytes=512M\n"),
+    // The definitions are the initrd's; without a device, repart works on the disk behind /sysroot, through verity.
+    (
+        "usr/lib/systemd/system/systemd-repart.service.d/nodelith.conf",
+        "[Unit]\nRequires=sysroot.mount\nAfter=sysroot.mount\nOnFailure=emergency.target\n\
+         OnFailureJobMode=replace-irreversibly\n\n\
+         [Service]\nExecStart=\nExecStart=systemd-repart --dry-run=no --definitions=/usr/lib/repart.d\n\
+         SuccessExitStatus=\n",
+    ),
+    // Without util-linux's `fsck` there is no systemd-fsck. -y: nobody is there to answer; 1 is "errors corrected".
+    (
+        "usr/lib/systemd/system/nodelith-var-check.service",
+        "[Unit]\nDescription=Check the File System of /var\nDefaultDependencies=no\n\
+         Requires=systemd-repart.service\nBindsTo=dev-disk-by\\x2dpartlabel-nodelith\\x2dvar.device\n\
+         After=systemd-repart.service dev-disk-by\\x2dpartlabel-nodelith\\x2dvar.device\n\
+         Conflicts=shutdown.target\nBefore=shutdown.target\n\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\n\
+         ExecStart=/usr/sbin/e2fsck -y /dev/disk/by-partlabel/nodelith-var\nSuccessExitStatus=1\n",
+    ),
+    (
+        "usr/lib/systemd/system/sysroot-var.mount",
+        "[Unit]\nDescription=Mount /var of the Node\nDefaultDependencies=no\n\
+         Requires=sysroot.mount nodelith-var-check.service\nAfter=sysroot.mount nodelith-var-check.service\n\
+         Before=initrd-fs.target\nConflicts=umount.target\nBefore=umount.target\n\
+         OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
+         [Mount]\nWhat=/dev/disk/by-partlabel/nodelith-var\nWhere=/sysroot/var\nType=ext4\nOptions=nosuid,nodev\n",
+    ),
+    ("usr/lib/nodelith/machine-id.conf", "d /sysroot/var/lib/nodelith/identity/etc 0755 root root -\n"),
+    // Setup fills a file that is missing, empty or torn, and syncs it, so a power cut at any moment leaves what the
+    // next boot repairs. It gets a root of its own in /var: it also syncs the directory, which EROFS refuses. Not a
+    // mount unit: those try to make their mount point, and warn that the root is read-only.
+    (
+        "usr/lib/systemd/system/nodelith-machine-id.service",
+        "[Unit]\nDescription=Give the Machine Its Identity\nDefaultDependencies=no\n\
+         Requires=sysroot-var.mount\nAfter=sysroot-var.mount\n\
+         Before=initrd-fs.target\nConflicts=shutdown.target\nBefore=shutdown.target\n\
+         OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\n\
+         ExecStart=systemd-tmpfiles --create /usr/lib/nodelith/machine-id.conf\n\
+         ExecStart=systemd-machine-id-setup --root=/sysroot/var/lib/nodelith/identity\n\
+         ExecStart=mount --bind /sysroot/var/lib/nodelith/identity/etc/machine-id /sysroot/etc/machine-id\n",
+    ),
+];

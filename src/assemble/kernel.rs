@@ -1,12 +1,367 @@
-//! The kernel: its image, and of its modules those that are wanted with what they need. (Stand-in until the branch lands.)
-use crate::error::Result;
-use crate::tree::Tree;
+//! The kernel of an image: its program, its command line, and those of its modules that the image wants.
+//!
+//! Modules are stored unpacked (`.ko`, not `.ko.xz`): the root file system and the initrd compress as a whole, and the
+//! loader then needs no decompressor. The locked `depmod` works out how modules depend on each other; which of them
+//! are kept is decided here. Formats: `modules.dep(5)`, `modprobe.d(5)`.
+
+use crate::error::{Blame, Fault, Kind, Result};
+use crate::sys::{cmd, fs};
+use crate::tree::{Content, Tree, What, show};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-pub(super) struct Kernel {
-    pub(super) release: String,
-    pub(super) image: Vec<u8>,
-    pub(super) modules: Tree,
+use std::sync::Arc;
+
+/// Where a package's kernel modules are, and where an image has them.
+const MODULES: &str = "usr/lib/modules";
+
+/// The kernel's command line behind `roothash=`, which the image stage puts first.
+pub const CMDLINE: &[&str] = &[
+    "root=/dev/mapper/root",
+    "rootfstype=erofs",
+    "ro",
+    // A block that fails its check must end the machine, not become an I/O error that some program shrugs off.
+    "systemd.verity_root_options=panic-on-corruption",
+    "panic=10",
+    "console=tty0",
+    // The last one is /dev/console.
+    "console=ttyS0,115200",
+    // Units are in the image by choice; nothing is found on a disk or a terminal by itself.
+    "systemd.gpt_auto=0",
+    "systemd.getty_auto=0",
+    "systemd.show_status=1",
+];
+
+/// The modules of the initrd: what the root is read through. Others come from the root itself, once it is verified.
+pub const INITRD_MODULES: &[&str] = &[
+    "dm_mod",
+    "dm_verity",
+    "erofs",
+    "ext4",
+    "loop",
+    "nvme",
+    "qemu_fw_cfg",
+    "sd_mod",
+    "virtio_blk",
+    "virtio_pci",
+    "virtio_scsi",
+];
+
+/// A kernel as its package has it.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// As `uname -r` says it.
+    pub release: String,
+    /// The program that firmware starts.
+    pub image: Vec<u8>,
+    /// All modules, at their paths in the root.
+    pub modules: Tree,
 }
-pub(super) fn extract(_: &mut Tree, _: &[&str], _: &Path) -> Result<Kernel> {
-    anyhow::bail!("not yet")
+
+impl Kernel {
+    /// Takes the kernel out of a root tree: `/boot` and all modules leave it. Chosen modules are put back by
+    /// [`put_all`] of what [`Kernel::select`] returns.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] when there is no kernel or more than one.
+    pub fn take(root: &mut Tree) -> Result<Self> {
+        let names = root.below(b"boot").filter_map(|(path, _)| path.strip_prefix(b"boot/vmlinuz-"));
+        let releases: Vec<String> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let [release] = releases.as_slice() else {
+            let message = format!("an image needs exactly one kernel package, and {} are there", releases.len());
+            let hint = "name one package `linux-image-…` in the spec's `packages`";
+            return Err(Fault::new(Kind::Spec, message).hint(hint).into());
+        };
+        let image = root.content(format!("boot/vmlinuz-{release}"));
+        let image = image.ok_or_else(|| Fault::new(Kind::Build, format!("vmlinuz-{release} is not a file")))?.read()?;
+        let mut modules = Tree::new();
+        for (path, node) in root.below(format!("{MODULES}/{release}").as_bytes()) {
+            modules.put(path, node.clone())?;
+        }
+        for gone in ["boot", MODULES, "vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old"] {
+            root.remove(gone);
+        }
+        Ok(Self { release: release.clone(), image, modules })
+    }
+
+    /// Works out how all modules depend on each other: unpacks each, which takes seconds, so callers keep the index
+    /// ([`Index::to_text`]) by the digest of the kernel's package, which decides it.
+    ///
+    /// # Errors
+    /// [`Kind::Build`] when a module is damaged or `depmod` fails, [`Kind::Environment`] when writing fails.
+    pub fn index(&self, kmod: &Kmod<'_>) -> Result<Index> {
+        let files = kmod.depmod(self, |_| true)?;
+        let read = |name: &str| files.get(name).map_or_else(String::new, |b| String::from_utf8_lossy(b).into_owned());
+        let builtin = self.modules.content(format!("{MODULES}/{}/modules.builtin", self.release));
+        let builtin = builtin.map(Content::read).transpose()?.unwrap_or_default();
+        Ok(Index {
+            dep: read("modules.dep"),
+            softdep: read("modules.softdep"),
+            alias: exact_aliases(&read("modules.alias")),
+            builtin: String::from_utf8_lossy(&builtin).into_owned(),
+        })
+    }
+
+    /// The wanted modules, all that they depend on, and the loader's tables for just these.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] for a name that is neither a module nor built into the kernel; else as [`Kernel::index`].
+    pub fn select(&self, index: &Index, wanted: &BTreeSet<String>, kmod: &Kmod<'_>) -> Result<Tree> {
+        let kept = index.closure(wanted, &self.release)?;
+        let tables = kmod.depmod(self, |name| kept.contains(name))?;
+        let origin: Arc<str> = Arc::from("assemble modules");
+        let base = format!("{MODULES}/{}", self.release);
+        let mut out = Tree::new();
+        for (path, node) in
+            self.modules.iter().filter(|(path, _)| module(path).is_some_and(|name| kept.contains(&name)))
+        {
+            let mut node = node.clone();
+            node.what = What::File(Content::from_bytes(unpack(path, &self.modules)?));
+            let path = show(path);
+            let end = path.rfind(".ko").map_or(path.len(), |at| at + 3);
+            out.put(&path[..end], node)?;
+        }
+        for name in ["modules.builtin", "modules.builtin.modinfo"] {
+            if let Some(node) = self.modules.get(format!("{base}/{name}")) {
+                out.put(format!("{base}/{name}"), node.clone())?;
+            }
+        }
+        for (name, bytes) in tables {
+            out.file(&format!("{base}/{name}"), 0o644, bytes, &origin)?;
+        }
+        Ok(out)
+    }
+}
+
+/// Puts every path of a tree into another one; directories that are there stay as they are.
+///
+/// # Errors
+/// [`Kind::Build`] when a path's parent is not a directory.
+pub fn put_all(from: &Tree, into: &mut Tree) -> Result<()> {
+    for (path, node) in from.iter() {
+        if node.what != What::Directory || into.get(path).is_none() {
+            into.put(path, node.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// How a kernel's modules depend on each other: the loader's own tables as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Index {
+    dep: String,
+    softdep: String,
+    alias: String,
+    builtin: String,
+}
+
+impl Index {
+    /// For a cache.
+    ///
+    /// # Errors
+    /// Never in practice: every part is text.
+    pub fn to_text(&self) -> Result<String> {
+        serde_json::to_string(self).blame(Kind::Internal, || "writing a module index".into())
+    }
+
+    /// From a cache.
+    ///
+    /// # Errors
+    /// [`Kind::Integrity`] when it is not what [`Index::to_text`] wrote.
+    pub fn from_text(text: &str) -> Result<Self> {
+        serde_json::from_str(text).blame(Kind::Integrity, || "reading a module index".into())
+    }
+
+    /// Names of all modules to keep for the wanted ones.
+    fn closure(&self, wanted: &BTreeSet<String>, release: &str) -> Result<BTreeSet<String>> {
+        let deps: BTreeMap<String, Vec<String>> = self
+            .dep
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .filter_map(|(path, deps)| {
+                Some((file_name(path)?, deps.split_whitespace().filter_map(file_name).collect()))
+            })
+            .collect();
+        let builtin: BTreeSet<String> = self.builtin.lines().filter_map(file_name).collect();
+        let mut aliases: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (alias, name) in self.alias.lines().filter_map(|line| line.split_once(' ')) {
+            aliases.entry(alias).or_default().push(normal(name));
+        }
+        let mut soft: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for mut words in self.softdep.lines().map(str::split_whitespace) {
+            if words.next() == Some("softdep")
+                && let Some(name) = words.next()
+            {
+                soft.entry(normal(name)).or_default().extend(words.filter(|word| !word.ends_with(':')));
+            }
+        }
+        let mut kept = BTreeSet::new();
+        let mut todo = Vec::new();
+        for name in wanted.iter().map(|name| normal(name)) {
+            if deps.contains_key(&name) {
+                todo.push(name);
+            } else if !builtin.contains(&name) {
+                let message = format!("kernel {release} has no module `{name}`");
+                let hint = "correct `modules` in the role that wants it, or choose another kernel package";
+                return Err(Fault::new(Kind::Spec, message).hint(hint).into());
+            }
+        }
+        while let Some(name) = todo.pop() {
+            let Some(direct) = deps.get(&name).filter(|_| !kept.contains(&name)) else { continue };
+            todo.extend(direct.iter().cloned());
+            // A soft dependency names a module or, as with crypto algorithms, something that several modules offer.
+            for want in soft.get(&name).into_iter().flatten() {
+                todo.push(normal(want));
+                todo.extend(aliases.get(want).into_iter().flatten().cloned());
+            }
+            kept.insert(name);
+        }
+        Ok(kept)
+    }
+}
+
+/// Aliases without wildcards, as `alias module` lines: soft dependencies name no others, and there are far fewer.
+fn exact_aliases(table: &str) -> String {
+    let pairs =
+        table.lines().filter_map(|line| line.strip_prefix("alias ")).filter(|pair| !pair.contains(['*', '?', '[']));
+    pairs.fold(String::new(), |text, pair| text + pair + "\n")
+}
+
+/// One spelling of a module's name: the loader takes `-` and `_` for the same.
+fn normal(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// The module's name in a path that ends in `.ko`, perhaps compressed.
+fn file_name(path: &str) -> Option<String> {
+    let file = path.rsplit('/').next()?;
+    let stem = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().find_map(|end| file.strip_suffix(end))?;
+    Some(normal(stem))
+}
+
+fn module(path: &[u8]) -> Option<String> {
+    file_name(std::str::from_utf8(path).ok()?)
+}
+
+fn unpack(path: &[u8], tree: &Tree) -> Result<Vec<u8>> {
+    let doing = || format!("unpacking the kernel module `{}`", show(path));
+    let content = tree.content(path).ok_or_else(|| Fault::new(Kind::Build, doing()))?.read()?;
+    if path.ends_with(b".xz") {
+        liblzma::decode_all(content.as_slice()).blame(Kind::Build, doing)
+    } else if path.ends_with(b".zst") {
+        zstd::decode_all(content.as_slice()).blame(Kind::Build, doing)
+    } else {
+        Ok(content)
+    }
+}
+
+/// The locked `kmod`.
+#[derive(Debug, Clone, Copy)]
+pub struct Kmod<'a> {
+    /// The root of its unpacked packages.
+    pub root: &'a Path,
+}
+
+/// What `depmod` writes and the loader reads.
+const TABLES: [&str; 12] = [
+    "modules.alias",
+    "modules.alias.bin",
+    "modules.builtin.alias.bin",
+    "modules.builtin.bin",
+    "modules.dep",
+    "modules.dep.bin",
+    "modules.devname",
+    "modules.softdep",
+    "modules.symbols",
+    "modules.symbols.bin",
+    "modules.weakdep",
+    "modules.weakdep.bin",
+];
+
+impl Kmod<'_> {
+    /// Runs `depmod` over some modules; returns its tables by name.
+    fn depmod(&self, kernel: &Kernel, keep: impl Fn(&str) -> bool + Sync) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+        let dir = fs::scratch()?;
+        // kmod looks below lib/modules or usr/lib/modules, by how it was built.
+        fs::make_dir(&dir.path().join(MODULES))?;
+        fs::symlink("usr/lib", &dir.path().join("lib"))?;
+        let nodes: Vec<_> = kernel.modules.iter().filter(|(_, node)| matches!(node.what, What::File(_))).collect();
+        nodes.par_iter().try_for_each(|(path, _)| {
+            let path: &[u8] = path;
+            let text = show(path);
+            match module(path) {
+                Some(name) if keep(&name) => {
+                    let end = text.rfind(".ko").map_or(text.len(), |at| at + 3);
+                    fs::write_scratch(&dir.path().join(&text[..end]), &unpack(path, &kernel.modules)?)
+                }
+                Some(_) => Ok(()),
+                None => fs::write_scratch(&dir.path().join(&text), &unpack(path, &kernel.modules)?),
+            }
+        })?;
+        let lib = self.root.join("usr/lib/x86_64-linux-gnu");
+        // By its own loader and libraries: those of the host may be older or missing.
+        let mut command = cmd::command(lib.join("ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(&lib).args(["--argv0", "depmod"]).arg(self.root.join("usr/bin/kmod"));
+        command.arg("-b").arg(dir.path()).arg(&kernel.release);
+        cmd::output(&mut command, Kind::Build)?;
+        let base = dir.path().join(MODULES).join(&kernel.release);
+        let mut tables = BTreeMap::new();
+        for name in TABLES {
+            let path = base.join(name);
+            if path.exists() {
+                tables.insert(name, fs::read(&path)?);
+            }
+        }
+        Ok(tables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> Index {
+        Index {
+            dep: "kernel/fs/erofs.ko: kernel/lib/libcrc32c.ko\nkernel/lib/libcrc32c.ko:\nkernel/a/crc32c-intel.ko:\n\
+                  kernel/drivers/nvme-core.ko:\n"
+                .into(),
+            softdep: "# comment\nsoftdep libcrc32c pre: crc32c\n".into(),
+            alias: exact_aliases("alias pci:v0*d* x\nalias crc32c crc32c_intel\n"),
+            builtin: "kernel/fs/ext4/ext4.ko\n".into(),
+        }
+    }
+
+    #[test]
+    fn hard_and_soft_dependencies_are_kept_and_nothing_else() {
+        let wanted = ["erofs", "ext4"].map(String::from).into();
+        let kept: Vec<_> = index().closure(&wanted, "6").unwrap().into_iter().collect();
+        assert_eq!(kept, ["crc32c_intel", "erofs", "libcrc32c"]);
+        let dashed = ["nvme-core"].map(String::from).into();
+        assert_eq!(index().closure(&dashed, "6").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_module_that_is_not_there_is_the_specs_fault() {
+        let error = index().closure(&["br_netfilter".to_owned()].into(), "6.12").unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), Kind::Spec);
+        assert!(error.to_string().contains("br_netfilter"), "{error}");
+    }
+
+    #[test]
+    fn an_index_survives_its_cache() {
+        assert_eq!(Index::from_text(&index().to_text().unwrap()).unwrap(), index());
+    }
+
+    #[test]
+    fn the_kernel_leaves_the_root() {
+        let origin: Arc<str> = Arc::from("test");
+        let mut root = Tree::new();
+        assert_eq!(crate::error::kind_of(&Kernel::take(&mut root).unwrap_err()), Kind::Spec);
+        root.file("boot/vmlinuz-6.1", 0o644, b"MZ", &origin).unwrap();
+        root.file("usr/lib/modules/6.1/kernel/a.ko.xz", 0o644, b"", &origin).unwrap();
+        let kernel = Kernel::take(&mut root).unwrap();
+        assert_eq!((kernel.release.as_str(), kernel.image.as_slice()), ("6.1", b"MZ".as_slice()));
+        assert!(root.get("boot").is_none() && root.get("usr/lib/modules").is_none());
+        assert_eq!(kernel.modules.below(b"usr/lib/modules/6.1").count(), 2);
+    }
 }

@@ -16,7 +16,9 @@ use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
 use crate::tree::Tree;
 use accounts::Accounts;
+use kernel::{CMDLINE, INITRD_MODULES, Kernel, Kmod};
 use merge::Part;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A node's parts, ready to be sealed.
@@ -38,23 +40,8 @@ pub struct Node {
     pub cmdline: Vec<String>,
 }
 
-/// Modules that every image needs to find its disk and root, and to be told its credentials.
-const MODULES: &[&str] = &[
-    "dm_mod",
-    "dm_verity",
-    "erofs",
-    "ext4",
-    "nvme",
-    "qemu_fw_cfg",
-    "sd_mod",
-    "virtio_blk",
-    "virtio_console",
-    "virtio_net",
-    "virtio_pci",
-    "virtio_rng",
-    "virtio_scsi",
-    "dmi_sysfs",
-];
+/// Modules of the root that every image needs; the initrd's are in it too, for what mounts later.
+const MODULES: &[&str] = &["dmi_sysfs", "virtio_console", "virtio_net", "virtio_rng"];
 
 /// Makes a node's parts from checked inputs.
 ///
@@ -68,9 +55,15 @@ pub fn assemble(inputs: &Fetched, report: &dyn Report) -> Result<Node> {
     let mut root = packages(inputs, Use::Image)?;
     let os_release = os_release(&root, locked)?;
 
-    let wanted: Vec<&str> =
-        MODULES.iter().copied().chain(spec.roles.iter().flat_map(|role| &role.modules).map(String::as_str)).collect();
-    let kernel = kernel::extract(&mut root, &wanted, inputs.kmod())?;
+    let kmod = Kmod { root: inputs.kmod() };
+    let kernel = Kernel::take(&mut root)?;
+    let index = kernel.index(&kmod)?;
+    let wanted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let initrd_modules = kernel.select(&index, &wanted(INITRD_MODULES), &kmod)?;
+    let mut in_root = wanted(INITRD_MODULES);
+    in_root.append(&mut wanted(MODULES));
+    in_root.extend(spec.roles.iter().flat_map(|role| role.modules.iter().cloned()));
+    kernel::put_all(&kernel.select(&index, &in_root, &kmod)?, &mut root)?;
 
     for role in &spec.roles {
         roles::install(&mut root, spec, role)?;
@@ -85,12 +78,12 @@ pub fn assemble(inputs: &Fetched, report: &dyn Report) -> Result<Node> {
     units::enable(&mut root, &spec.roles)?;
     settle::settle(&mut root, &os_release)?;
 
-    let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &kernel.modules, &os_release)?;
+    let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &initrd_modules, &os_release)?;
     let stub = packages(inputs, Use::Stub)?;
-    let stub = stub
-        .content("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
-        .ok_or_else(|| Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub"))?;
-    let cmdline = initrd::CMDLINE.iter().map(|word| (*word).to_owned()).chain(spec.cmdline.iter().cloned()).collect();
+    let stub = stub.content("usr/lib/systemd/boot/efi/linuxx64.efi.stub").ok_or_else(|| {
+        Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub")
+    })?;
+    let cmdline = CMDLINE.iter().map(|word| (*word).to_owned()).chain(spec.cmdline.iter().cloned()).collect();
     let stub = stub.read()?;
     stage.finish(format!("{} paths, {} in the initrd, kernel {}", root.len(), initrd.len(), kernel.release));
     Ok(Node { root, initrd, kernel: kernel.image, release: kernel.release, stub, os_release, cmdline })
@@ -108,8 +101,7 @@ fn packages(inputs: &Fetched, usage: Use) -> Result<Tree> {
 /// Debian's os-release with the image's own name and version: the first digits of the lock's digest.
 fn os_release(root: &Tree, locked: &Locked) -> Result<String> {
     let content = root.content("usr/lib/os-release").ok_or_else(|| {
-        Fault::new(Kind::Spec, "the image has no usr/lib/os-release")
-            .hint("the package base-files belongs to every image")
+        Fault::new(Kind::Spec, "the image has no usr/lib/os-release").hint("the package base-files belongs to every image")
     })?;
     let text = String::from_utf8_lossy(&content.read()?).into_owned();
     let version = crate::digest::Sha256::of(locked.lock().to_text()?.as_bytes()).short();
@@ -121,12 +113,7 @@ fn declare(root: &mut Tree, locked: &Locked) -> Result<()> {
     let origin: Arc<str> = Arc::from("assemble declare");
     let packages = locked.packages(Use::Image).map(|package| format!("{} {}\n", package.name, package.version));
     root.file("usr/lib/nodelith/packages", 0o644, packages.collect::<String>(), &origin)?;
-    root.file(
-        "usr/lib/nodelith/listeners",
-        0o644,
-        listeners(locked).map(|line| line + "\n").collect::<String>(),
-        &origin,
-    )
+    root.file("usr/lib/nodelith/listeners", 0o644, listeners(locked).map(|line| line + "\n").collect::<String>(), &origin)
 }
 
 /// Listeners beyond loopback that the roles declare, `udp 8472 kernel`.

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
+
 use super::*;
 use crate::error::kind_of;
 use crate::remote::testing::Answer;

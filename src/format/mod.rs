@@ -3,6 +3,7 @@
 
 pub mod cpio;
 pub mod deb;
+pub mod elf;
 pub mod erofs;
 pub mod fat;
 pub mod gpt;

@@ -139,6 +139,7 @@ fn stanzas(text: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
 mod tests {
     use super::*;
 

@@ -17,6 +17,8 @@ pub(crate) enum Answer {
     Short(Vec<u8>),
     /// Some bytes, then silence.
     Stalls(Vec<u8>),
+    /// The bytes in ten pieces, a fifth of a second apart: slow, but never silent for long.
+    Slow(Vec<u8>),
     /// A redirect to this path.
     Redirect(String),
     /// This status.
@@ -95,6 +97,13 @@ impl Server {
                 send(&sized(&bytes), &bytes[..bytes.len() / 2]);
                 std::thread::sleep(Duration::from_secs(20));
             }
+            Answer::Slow(bytes) => {
+                send(&sized(&bytes), b"");
+                for piece in bytes.chunks(bytes.len().div_ceil(10)) {
+                    std::thread::sleep(Duration::from_millis(200));
+                    let _ = (&mut (&*stream)).write_all(piece);
+                }
+            }
             Answer::Redirect(to) => send(&format!("302 Found\r\nLocation: {to}\r\nContent-Length: 0"), b""),
             Answer::Status(status) => send(&format!("{status} Status\r\nContent-Length: 0"), b""),
             Answer::Flaky(bytes) => {
@@ -111,7 +120,7 @@ pub(crate) fn remote(servers: &[&Server], offline: bool) -> super::Remote {
     super::Remote::new(super::Settings {
         mirrors: super::Mirrors { main: at("/debian"), security: at("/debian-security") },
         offline,
-        idle: Duration::from_millis(500),
+        idle: Duration::from_millis(1000),
         attempts: 2,
         pause: Duration::from_millis(1),
     })

@@ -49,6 +49,16 @@ fn a_second_attempt_and_a_second_mirror_help() {
 }
 
 #[test]
+fn slow_is_not_silent() {
+    let server = Server::start();
+    server.set("/debian/pool/x.deb", Answer::Slow(b"0123456789".to_vec()));
+    let start = std::time::Instant::now();
+    fetch(&remote(&[&server], false), b"0123456789").1.unwrap();
+    assert!(start.elapsed() > Duration::from_secs(1), "the test itself was too quick: {:?}", start.elapsed());
+    assert_eq!(server.asked("x.deb"), 1, "the first attempt was given up");
+}
+
+#[test]
 fn no_network_says_so() {
     let server = Server::start();
     let (_dir, result) = fetch(&remote(&[&server], true), b"x");

@@ -293,6 +293,7 @@ fn apply(dir: &Path, file: &Path, text: &str) -> Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
 mod tests {
     use super::*;
     use crate::error::kind_of;

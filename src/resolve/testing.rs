@@ -1,5 +1,7 @@
 //! An archive made on the fly for tests: packages, indexes by hash, releases signed by a key of its own.
 
+#![expect(clippy::disallowed_methods, reason = "tests prepare files as they need them")]
+
 use super::{Keyring, Options, Resolution, Upgrade, resolve};
 use crate::digest::Sha256;
 use crate::error::Result;

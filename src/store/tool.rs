@@ -145,15 +145,15 @@ mod tests {
 
     #[test]
     fn links_stay_inside() {
-        let cases: &[(&[u8], &[u8], Option<&[u8]>)] = &[
-            (b"usr/bin/awk", b"/etc/alternatives/awk", Some(b"../../etc/alternatives/awk")),
-            (b"usr/lib/x", b"../share/x", Some(b"../share/x")),
-            (b"usr/lib/x", b"../../../etc/shadow", None),
-            (b"x", b"..", None),
-            (b"usr/x", b"/../etc", None),
+        let cases = [
+            ("usr/bin/awk", "/etc/alternatives/awk", Some("../../etc/alternatives/awk")),
+            ("usr/lib/x", "../share/x", Some("../share/x")),
+            ("usr/lib/x", "../../../etc/shadow", None),
+            ("x", "..", None),
+            ("usr/x", "/../etc", None),
         ];
         for (path, target, want) in cases {
-            assert_eq!(inside(path, target).as_deref(), *want, "{}", show(target));
+            assert_eq!(inside(path.as_bytes(), target.as_bytes()).as_deref(), want.map(str::as_bytes), "{target}");
         }
     }
 }

@@ -317,3 +317,22 @@ pub fn disk_usage(path: &Path) -> Result<u64> {
     }
     list(path)?.iter().try_fold(own, |sum, entry| Ok(sum + disk_usage(entry)?))
 }
+
+/// Writes a file of a temporary directory, parents made, nothing synced.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn write_scratch(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    fs::write(path, bytes).blame(Kind::Environment, || format!("writing {}", path.display()))
+}
+
+/// Makes a symbolic link.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn symlink(target: &str, path: &Path) -> Result<()> {
+    std::os::unix::fs::symlink(target, path).blame(Kind::Environment, || format!("making the link {}", path.display()))
+}
