@@ -148,11 +148,17 @@ impl Console {
         Ok(())
     }
 
-    /// The last `count` lines.
+    /// The last `count` lines, without those by which systemd shows that a job still runs.
     #[must_use]
     pub fn tail(&self, count: usize) -> Vec<String> {
+        let telling = |line: &&Line| {
+            !pattern::holds(&line.text, "*] Job *running (") && !pattern::holds(&line.text, "*] (* of *) Job")
+        };
         let lines = self.lines();
-        lines[lines.len().saturating_sub(count)..].iter().map(|line| line.text.clone()).collect()
+        let mut last: Vec<String> =
+            lines.iter().rev().filter(telling).take(count).map(|line| line.text.clone()).collect();
+        last.reverse();
+        last
     }
 
     /// Where the lines are kept.

@@ -4,7 +4,7 @@ set -eu
 root=/run/nodelith-lab/root
 mkdir -p "$root" /run/nodelith-lab/etc /run/nodelith-lab/work
 mountpoint -q "$root" || mount --bind / "$root"
-unshare --mount sh -eu <<END >/run/nodelith-lab/pod.log 2>&1
+unshare --mount sh -eu >/run/nodelith-lab/pod.log 2>&1 <<END || { cat /run/nodelith-lab/pod.log >&2; exit 1; }
 mount -t tmpfs none /opt
 mkdir -p /opt/cni
 ln -s /usr/lib/cni /opt/cni/bin
