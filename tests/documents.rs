@@ -54,3 +54,39 @@ fn docs_spec_md_is_the_reference() {
         "docs/spec.md is stale: NODELITH_BLESS=1 cargo test --test documents"
     );
 }
+
+/// Every `NL-…-000` code in a text.
+fn codes(text: &str) -> BTreeSet<String> {
+    let starts = text.match_indices("NL-").map(|(at, _)| &text[at..]);
+    let code = |rest: &str| {
+        let code: String =
+            rest.chars().take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '-').collect();
+        let number = code.rsplit('-').next().unwrap_or_default();
+        (number.len() == 3 && number.bytes().all(|c| c.is_ascii_digit())).then_some(code)
+    };
+    starts.filter_map(code).collect()
+}
+
+fn texts_below(dir: &Path, out: &mut String) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        // Links lead into the image, not into the checkout.
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            texts_below(&path, out);
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            out.push_str(&text);
+        }
+    }
+}
+
+#[test]
+fn the_page_of_console_codes_lists_what_nodes_print() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut printed = fs::read_to_string(root.join("src/assemble/initrd.rs")).unwrap();
+    texts_below(&root.join("overlays"), &mut printed);
+    let page = fs::read_to_string(root.join("docs/console-codes.md")).unwrap();
+    assert_eq!(codes(&printed), codes(&page));
+}
