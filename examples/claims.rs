@@ -19,7 +19,9 @@ fn main() {
     let mut a = std::env::args().skip(1);
     let (images, out) = (PathBuf::from(a.next().unwrap()), PathBuf::from(a.next().unwrap()));
     let names: Vec<String> = a.collect();
-    let claims = trial::select(trial::load(Path::new("vm-tests")).unwrap(), &names).unwrap();
+    let claims =
+        trial::select(trial::load(Path::new(&std::env::var("VT").unwrap_or("vm-tests".into()))).unwrap(), &names)
+            .unwrap();
     let subject = |name: &str| {
         let mut facts = std::collections::BTreeMap::new();
         let flat = images.join(format!("{name}.raw"));

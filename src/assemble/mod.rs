@@ -80,9 +80,9 @@ pub fn assemble(inputs: &Fetched, report: &dyn Report) -> Result<Node> {
 
     let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &initrd_modules, &os_release)?;
     let stub = packages(inputs, Use::Stub)?;
-    let stub = stub.content("usr/lib/systemd/boot/efi/linuxx64.efi.stub").ok_or_else(|| {
-        Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub")
-    })?;
+    let stub = stub
+        .content("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+        .ok_or_else(|| Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub"))?;
     let cmdline = CMDLINE.iter().map(|word| (*word).to_owned()).chain(spec.cmdline.iter().cloned()).collect();
     let stub = stub.read()?;
     stage.finish(format!("{} paths, {} in the initrd, kernel {}", root.len(), initrd.len(), kernel.release));
@@ -101,7 +101,8 @@ fn packages(inputs: &Fetched, usage: Use) -> Result<Tree> {
 /// Debian's os-release with the image's own name and version: the first digits of the lock's digest.
 fn os_release(root: &Tree, locked: &Locked) -> Result<String> {
     let content = root.content("usr/lib/os-release").ok_or_else(|| {
-        Fault::new(Kind::Spec, "the image has no usr/lib/os-release").hint("the package base-files belongs to every image")
+        Fault::new(Kind::Spec, "the image has no usr/lib/os-release")
+            .hint("the package base-files belongs to every image")
     })?;
     let text = String::from_utf8_lossy(&content.read()?).into_owned();
     let version = crate::digest::Sha256::of(locked.lock().to_text()?.as_bytes()).short();
@@ -113,7 +114,12 @@ fn declare(root: &mut Tree, locked: &Locked) -> Result<()> {
     let origin: Arc<str> = Arc::from("assemble declare");
     let packages = locked.packages(Use::Image).map(|package| format!("{} {}\n", package.name, package.version));
     root.file("usr/lib/nodelith/packages", 0o644, packages.collect::<String>(), &origin)?;
-    root.file("usr/lib/nodelith/listeners", 0o644, listeners(locked).map(|line| line + "\n").collect::<String>(), &origin)
+    root.file(
+        "usr/lib/nodelith/listeners",
+        0o644,
+        listeners(locked).map(|line| line + "\n").collect::<String>(),
+        &origin,
+    )
 }
 
 /// Listeners beyond loopback that the roles declare, `udp 8472 kernel`.

@@ -131,7 +131,16 @@ fn board(hardware: &Hardware, acceleration: Acceleration) -> Vec<String> {
     // `-nodefaults`: without it QEMU looks for display modules where the host keeps those of its own QEMU, and aborts.
     let mut argv = words(&["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]);
     // A reboot ends the process: the lab decides whether a machine starts again, and sees each boot by itself.
-    argv.extend(words(&["-machine", "q35,sata=off,vmport=off", "-accel", accelerator, "-cpu", cpu, "-action", "reboot=shutdown"]));
+    argv.extend(words(&[
+        "-machine",
+        "q35,sata=off,vmport=off",
+        "-accel",
+        accelerator,
+        "-cpu",
+        cpu,
+        "-action",
+        "reboot=shutdown",
+    ]));
     argv.extend(words(&["-rtc", "base=utc"]));
     argv.extend(["-name".into(), hardware.name.clone()]);
     argv.extend(["-m".into(), hardware.memory.to_string(), "-smp".into(), hardware.cpus.to_string()]);
