@@ -1,4 +1,6 @@
 //! Documents that are made from the program say what the program does.
+#![expect(clippy::disallowed_methods, reason = "files of a test's own temporary directory")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use nodelith::spec::reference::{ROLE, SPEC, Table, markdown};
 use std::collections::BTreeSet;

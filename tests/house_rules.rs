@@ -1,6 +1,8 @@
 //! House rules as tests: imports go down only, files stay small, every module says what it is for, documents agree
 //! with the code.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

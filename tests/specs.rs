@@ -1,4 +1,6 @@
 //! Wrong specs and roles are refused with file:line:column, the line, the cause, and exit code 3.
+#![expect(clippy::disallowed_methods, reason = "files of a test's own temporary directory")]
+#![expect(clippy::unwrap_used, clippy::too_many_lines, reason = "helpers of tests, and tables")]
 
 use nodelith::error::{Kind, fault_of, kind_of};
 use nodelith::spec;

@@ -131,16 +131,6 @@ impl Accounts {
         (1..=HIGHEST).rev().find(|id| !taken(id)).ok_or_else(|| "no id is free below 1000".into())
     }
 
-    /// The uid and gid of a user.
-    pub(super) fn user_id(&self, name: &str) -> Option<(u32, u32)> {
-        self.users.get(name).map(|user| (user.uid, user.gid))
-    }
-
-    /// The gid of a group.
-    pub(super) fn group_id(&self, name: &str) -> Option<u32> {
-        self.groups.get(name).copied()
-    }
-
     /// Writes passwd, group, shadow and gshadow.
     ///
     /// # Errors
@@ -229,9 +219,9 @@ mod tests {
         let accounts = Accounts::of(&tree).unwrap();
         accounts.write(&mut tree).unwrap();
         let read = |path: &str| String::from_utf8(tree.content(path).unwrap().read().unwrap()).unwrap();
-        assert_eq!(accounts.user_id("etcd"), Some((998, 998)));
-        assert_eq!(accounts.user_id("web"), Some((88, 4)));
-        assert_eq!(accounts.group_id("render"), Some(999));
+        assert_eq!(accounts.users["etcd"].uid, 998);
+        assert_eq!((accounts.users["web"].uid, accounts.users["web"].gid), (88, 4));
+        assert_eq!(accounts.groups["render"], 999);
         assert!(read("etc/passwd").contains("etcd:x:998:998:etcd store:/var/lib/etcd:/usr/sbin/nologin\n"));
         assert!(read("etc/group").contains("adm:x:4:etcd\n"));
         assert!(read("etc/shadow").lines().all(|line| line.contains(":!*:")));

@@ -19,10 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What the console says when the root could not be reached. `docs` explains the code.
-pub const FAILED: &str = "NL-BOOT-001 the system could not be started; see the lines above";
-
-/// The label of the partition of `/var`, which every node makes on its first boot.
-pub const VAR_LABEL: &str = "nodelith-var";
+pub(super) const FAILED: &str = "NL-BOOT-001 the system could not be started; see the lines above";
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -130,7 +127,7 @@ const MASKED: &[&str] = &[
 ///
 /// # Errors
 /// [`Kind::Build`] when a package lacks a file that is taken by name, or no package has a needed library.
-pub fn initrd(packages: &Tree, modules: &Tree, os_release: &str) -> Result<Tree> {
+pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str) -> Result<Tree> {
     let mut taking = Taking { from: packages, into: Tree::new(), seen: BTreeSet::new() };
     for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         taking.into.symlink(link, target, &origin())?;
@@ -431,7 +428,7 @@ mod tests {
         for (_, unit) in WANTS {
             assert!(tree.content(format!("usr/lib/systemd/system/{unit}")).is_some(), "{unit}");
         }
-        assert!(OWN.iter().any(|(_, text)| text.contains(&format!("Label={VAR_LABEL}\n"))));
+        assert!(OWN.iter().any(|(_, text)| text.contains("Label=nodelith-var\n")));
     }
 
     #[test]

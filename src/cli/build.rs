@@ -3,7 +3,8 @@
 use super::Global;
 use super::output::{Printer, bytes};
 use crate::error::Result;
-use crate::{pipeline, spec};
+use crate::pipeline;
+use crate::spec;
 use serde_json::json;
 use std::path::PathBuf;
 

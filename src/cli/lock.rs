@@ -3,8 +3,9 @@
 use super::Global;
 use super::output::Printer;
 use crate::error::Result;
+use crate::pipeline;
 use crate::resolve::{Keyring, Options, Upgrade};
-use crate::{pipeline, spec};
+use crate::spec;
 use serde_json::json;
 use std::path::PathBuf;
 

@@ -3,8 +3,10 @@
 use super::Global;
 use super::output::Printer;
 use crate::error::{Fault, Kind, Result};
+use crate::pipeline;
+use crate::spec;
+use crate::sys;
 use crate::trial::{self, Options};
-use crate::{pipeline, spec, sys};
 use serde_json::json;
 use std::path::PathBuf;
 

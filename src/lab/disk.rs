@@ -129,6 +129,8 @@ pub fn root_partition(image: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "scratch files and printed skips of tests")]
+
     use super::*;
 
     #[test]

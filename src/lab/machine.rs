@@ -281,6 +281,8 @@ fn accept(listener: &UnixListener, process: &mut Process, until: Instant) -> Res
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::print_stderr, reason = "scratch files and printed skips of tests")]
+
     use super::*;
     use crate::lab::switch::{Dhcp, Fault as LinkFault};
     use std::collections::BTreeMap;

@@ -174,6 +174,8 @@ fn parse(line: &str) -> Option<(u64, Answer)> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "scratch files and printed skips of tests")]
+
     use super::*;
 
     /// The guest's own script, run here by the host's shell on a socket instead of a virtio port.

@@ -93,6 +93,19 @@ pub(super) fn solve(universe: &Universe<'_>, question: &Question<'_>) -> Result<
     Ok(chosen)
 }
 
+/// Dependencies that count as met: what only maintainer scripts call, and what nodelith does itself. An initrd builder,
+/// its shell and its compressors would otherwise be in every image.
+const DONE_BY_US: &[&str] = &[
+    "awk",
+    "debconf",
+    "debconf-2.0",
+    "dpkg",
+    "init-system-helpers",
+    "initramfs-tools",
+    "linux-base",
+    "linux-initramfs-tool",
+];
+
 impl<'a> Provider<'a, '_> {
     fn candidate(&self, id: usize) -> &Candidate<'a> {
         &self.universe.candidates[id]
@@ -224,7 +237,9 @@ impl<'a> Provider<'a, '_> {
         let candidate = self.candidate(id);
         let mut known = KnownDependencies::default();
         for field in candidate.depends {
-            known.requirements.extend(relation::parse(field)?.iter().map(|item| self.requirement(item)));
+            let items = relation::parse(field)?;
+            let wanted = items.iter().filter(|item| !item.iter().any(|atom| DONE_BY_US.contains(&atom.name)));
+            known.requirements.extend(wanted.map(|item| self.requirement(item)));
         }
         for field in candidate.breaks {
             for atom in relation::parse(field)?.iter().flatten() {

@@ -209,10 +209,9 @@ fn values(source: Source<'_>, raw: &RawSpec, roles: &[Role]) -> Result<BTreeMap<
         }
     }
     for (role, place) in roles.iter().zip(raw.roles.get_ref()) {
-        let required = role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Build);
-        for (variable, _) in
-            required.filter(|(name, _)| !values.get(&role.name).is_some_and(|set| set.contains_key(*name)))
-        {
+        let given = |name: &Name| values.get(&role.name).is_some_and(|set| set.contains_key(name));
+        let mut required = role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Build);
+        if let Some((variable, _)) = required.find(|(name, _)| !given(name)) {
             let why = format!("the role needs a value for `{variable}`");
             let hint = format!("add it under [values.{}]", role.name);
             return Err(refuse(source, Some(place.span()), &why, Some(&hint)));

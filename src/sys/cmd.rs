@@ -4,7 +4,7 @@ use crate::error::{Blame, Fault, Kind, Result};
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
-/// A command with an empty environment but `PATH`, nothing on standard input.
+/// A command with an empty environment, nothing on standard input.
 ///
 /// What a build runs must not depend on the host's variables, so each variable is passed on purpose.
 #[must_use]

@@ -322,6 +322,7 @@ pub fn disk_usage(path: &Path) -> Result<u64> {
 ///
 /// # Errors
 /// [`Kind::Environment`], naming the path.
+#[expect(clippy::disallowed_methods, reason = "scratch files need not appear whole")]
 pub fn write_scratch(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent() {
         make_dir(parent)?;

@@ -17,10 +17,11 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Lines of the console that are shown.
 const TAIL: usize = 40;
 
-const UNITS: &str = "systemctl list-units --all --plain --no-legend --no-pager --state=failed,activating,auto-restart";
+/// Devices are left out: they are `activating` as long as udev has not told systemd of them.
+const UNITS: &str = "systemctl list-units --type=service,mount,automount,socket,target,timer,path,swap,slice,scope --all --plain --no-legend --no-pager --state=failed,activating,auto-restart";
 
 /// Failed units with the last lines of their journal, for the report.
-const DIAGNOSIS: &str = "systemctl list-units --all --plain --no-legend --no-pager --state=failed,activating |
+const DIAGNOSIS: &str = "systemctl list-units --type=service,mount,socket,target --all --plain --no-legend --no-pager --state=failed,activating |
 while read -r unit rest; do
     echo \"unit $unit: $rest\"
     journalctl --no-pager --boot --output=short-monotonic --lines=20 --unit=\"$unit\"

@@ -134,6 +134,8 @@ fn story(bench: &mut Bench<'_>, stage: &Stage<'_>) -> Result<(), Stop> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::print_stderr, reason = "scratch files and printed skips of tests")]
+
     use super::*;
     use crate::report::Silent;
     use std::path::Path;

@@ -359,6 +359,8 @@ impl Context<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "scratch files and printed skips of tests")]
+
     use super::*;
 
     fn read(text: &str) -> Result<Claim> {
