@@ -3,22 +3,25 @@
 
 use super::bench::{Bench, Outcome, Stop};
 use super::verdict::Failure;
-use crate::lab::{Ending, pattern};
+use crate::lab::{Ending, interrupt, pattern};
 use std::time::{Duration, Instant};
 
 /// How long units may stay `activating` before they count as stuck.
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long a machine may take to power itself off under TCG.
 const POWER_OFF: Duration = Duration::from_secs(120);
+/// How long a machine whose boot failed may take until it can be asked why.
+const COME_UP: Duration = Duration::from_secs(60);
 /// For a look into a guest.
 const LOOK: Duration = Duration::from_secs(60);
 /// Lines of the console that are shown.
 const TAIL: usize = 40;
 
-const UNITS: &str = "systemctl list-units --all --plain --no-legend --no-pager --state=failed,activating,auto-restart";
+/// Devices are left out: they are `activating` as long as udev has not told systemd of them.
+const UNITS: &str = "systemctl list-units --type=service,mount,automount,socket,target,timer,path,swap,slice,scope --all --plain --no-legend --no-pager --state=failed,activating,auto-restart";
 
 /// Failed units with the last lines of their journal, for the report.
-const DIAGNOSIS: &str = "systemctl list-units --all --plain --no-legend --no-pager --state=failed,activating |
+const DIAGNOSIS: &str = "systemctl list-units --type=service,mount,socket,target --all --plain --no-legend --no-pager --state=failed,activating |
 while read -r unit rest; do
     echo \"unit $unit: $rest\"
     journalctl --no-pager --boot --output=short-monotonic --lines=20 --unit=\"$unit\"
@@ -81,6 +84,11 @@ pub(super) fn complete(bench: &Bench<'_>, stop: Stop) -> Stop {
     let seat = bench.seats.iter().find(|seat| failure.machine.as_ref() == Some(&seat.member.name));
     if let Some(seat) = seat {
         failure.console = seat.machine.console().map(|console| console.tail(TAIL)).unwrap_or_default();
+        // A failure early in the boot: the reasons are in the journal, which can soon be asked.
+        let until = Instant::now() + COME_UP;
+        while seat.member.boots && !seat.machine.answers() && Instant::now() < until && interrupt::check().is_ok() {
+            std::thread::sleep(Duration::from_millis(200));
+        }
         if seat.machine.answers()
             && let Ok(answer) = seat.machine.run(DIAGNOSIS, LOOK)
         {

@@ -96,7 +96,7 @@ fn wait(bench: &mut Bench<'_>, index: usize, unit: &str, until: Instant) -> Outc
     let unit = unit.replace('\'', "");
     let question = format!(
         "systemctl show --property=ActiveState --value -- '{unit}'
-echo $(($(systemctl list-jobs --no-legend --no-pager | grep -c .) + $(systemctl list-units --all --plain --no-legend --no-pager --state=activating,auto-restart | grep -c .)))
+echo $(($(systemctl list-jobs --no-legend --no-pager | grep -c .) + $(systemctl list-units --type=service,mount,socket,target --all --plain --no-legend --no-pager --state=activating,auto-restart | grep -c .)))
 systemctl list-units --all --plain --no-legend --no-pager --state=failed"
     );
     let mut still = 0;

@@ -10,5 +10,6 @@ if in_pod more "ping -c 1 -W 2 -M do -s $((FLANNEL_MTU - 27)) $peer"; then
     echo "a packet larger than the MTU passed"
     exit 1
 fi
-in_pod bulk "head -c 1048576 /dev/urandom >/dev/shm/sent &&
-    socat -t 20 - TCP:$peer:7000 </dev/shm/sent >/dev/shm/back && cmp /dev/shm/sent /dev/shm/back"
+in_pod bulk "head -c 1048576 /dev/urandom >/dev/shm/sent && socat -t 20 - TCP:$peer:7000 </dev/shm/sent >/dev/shm/back"
+sums=$(in_pod sums "sha256sum </dev/shm/sent; sha256sum </dev/shm/back; wc -c </dev/shm/back" | sort -u)
+[ "$(echo "$sums" | wc -l)" = 2 ] || { echo "1 MiB came back otherwise: $sums"; exit 1; }
