@@ -11,7 +11,7 @@
 //!
 //! The root must have the directories `/var`, `/proc`, `/sys`, `/dev`, `/run` and an empty file `/etc/machine-id`.
 
-use super::kernel::put_all;
+use super::kernel::{FAST_HASH, put_all};
 use crate::error::{Fault, Kind, Result};
 use crate::format::elf;
 use crate::tree::{Tree, What, show};
@@ -143,6 +143,11 @@ pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str) -> Resul
     taking.units()?;
     let mut tree = taking.into;
     put_all(modules, &mut tree)?;
+    // The rest comes by hardware alias, or when a file system is mounted; these have no hardware to ask for them.
+    let has_fast = modules.iter().any(|(path, _)| show(path).replace('-', "_").ends_with(&format!("/{FAST_HASH}.ko")));
+    let fast = if has_fast { format!("{FAST_HASH}\n") } else { String::new() };
+    let load = fast + "dm_mod\ndm_verity\nerofs\nloop\n";
+    tree.file("usr/lib/modules-load.d/nodelith.conf", 0o644, load, &origin())?;
     own(&mut tree, os_release)?;
     Ok(tree)
 }
@@ -301,8 +306,10 @@ const WANTS: &[(&str, &str)] = &[
 
 /// Our files: path, text.
 const OWN: &[(&str, &str)] = &[
-    // The rest comes by hardware alias, or when a file system is mounted; these have no hardware to ask for them.
-    ("usr/lib/modules-load.d/nodelith.conf", "dm_mod\ndm_verity\nerofs\nloop\n"),
+    (
+        "usr/lib/systemd/system/systemd-veritysetup@root.service.d/nodelith.conf",
+        "[Unit]\nAfter=systemd-modules-load.service\n",
+    ),
     // On the way to the root nobody can read a journal: what went wrong has to be on the console.
     (
         "usr/lib/systemd/journald.conf.d/nodelith.conf",

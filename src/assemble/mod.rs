@@ -16,9 +16,8 @@ use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
 use crate::tree::Tree;
 use accounts::Accounts;
-use kernel::{CMDLINE, INITRD_MODULES, Kernel, Kmod};
+use kernel::{CMDLINE, Kernel, Kmod};
 use merge::Part;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A node's parts, ready to be sealed.
@@ -58,10 +57,9 @@ pub fn assemble(inputs: &Fetched, report: &dyn Report) -> Result<Node> {
     let kmod = Kmod { root: inputs.kmod() };
     let kernel = Kernel::take(&mut root)?;
     let index = kernel.index(&kmod)?;
-    let wanted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let initrd_modules = kernel.select(&index, &wanted(INITRD_MODULES), &kmod)?;
-    let mut in_root = wanted(INITRD_MODULES);
-    in_root.append(&mut wanted(MODULES));
+    let initrd_modules = kernel.select(&index, &index.initrd_modules(), &kmod)?;
+    let mut in_root = index.initrd_modules();
+    in_root.extend(MODULES.iter().map(ToString::to_string));
     in_root.extend(spec.roles.iter().flat_map(|role| role.modules.iter().cloned()));
     kernel::put_all(&kernel.select(&index, &in_root, &kmod)?, &mut root)?;
 
