@@ -39,8 +39,9 @@ pub struct Node {
     pub cmdline: Vec<String>,
 }
 
-/// Modules of the root that every image needs; the initrd's are in it too, for what mounts later.
-const MODULES: &[&str] = &["dmi_sysfs", "virtio_console", "virtio_net", "virtio_rng"];
+/// Modules of the root that every image needs; the initrd's are in it too, for what mounts later. Without `button` and
+/// `evdev` nobody hears the power button, and a cloud's "stop" ends in a power cut.
+const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "virtio_net", "virtio_rng"];
 
 /// Makes a node's parts from checked inputs.
 ///
