@@ -331,14 +331,16 @@ const OWN: &[(&str, &str)] = &[
         "[Unit]\nDescription=Check the File System of /var\nDefaultDependencies=no\n\
          Requires=systemd-repart.service\nBindsTo=dev-disk-by\\x2dpartlabel-nodelith\\x2dvar.device\n\
          After=systemd-repart.service dev-disk-by\\x2dpartlabel-nodelith\\x2dvar.device\n\
-         Conflicts=shutdown.target\nBefore=shutdown.target\n\n\
+         Conflicts=shutdown.target\nBefore=shutdown.target\nIgnoreOnIsolate=yes\n\
+         OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
          [Service]\nType=oneshot\nRemainAfterExit=yes\n\
          ExecStart=/usr/sbin/e2fsck -y /dev/disk/by-partlabel/nodelith-var\nSuccessExitStatus=1\n",
     ),
+    // Wants, not Requires: the switch to the root stops repart, with it the check, and would then unmount /var.
     (
         "usr/lib/systemd/system/sysroot-var.mount",
         "[Unit]\nDescription=Mount /var of the Node\nDefaultDependencies=no\n\
-         Requires=sysroot.mount nodelith-var-check.service\nAfter=sysroot.mount nodelith-var-check.service\n\
+         Requires=sysroot.mount\nWants=nodelith-var-check.service\nAfter=sysroot.mount nodelith-var-check.service\n\
          Before=initrd-fs.target\nConflicts=umount.target\nBefore=umount.target\n\
          OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
          [Mount]\nWhat=/dev/disk/by-partlabel/nodelith-var\nWhere=/sysroot/var\nType=ext4\nOptions=nosuid,nodev\n",
