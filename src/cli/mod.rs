@@ -31,7 +31,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   nodelith build image-specs/worker.toml     the image that worker.lock pins, in out/worker/
-  nodelith test join                         boots the claims whose name holds `join`
+  nodelith test join                         boots the claims of the area `join`
   nodelith lock image-specs/worker.toml      pins anew, and prints what changed
 
 Exit codes: 0 done, 2 usage, 3 spec, 4 environment, 5 network, 6 integrity, 7 build, 8 verdict, 70 our bug.";

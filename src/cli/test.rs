@@ -20,7 +20,7 @@ Examples:
   nodelith test boot/clean verity
   nodelith test join --report out/report")]
 pub(super) struct Args {
-    /// Only claims whose name holds one of these words.
+    /// Only these claims, or those of these areas.
     claims: Vec<String>,
     /// List the claims and boot nothing.
     #[arg(long)]
