@@ -3,5 +3,5 @@ set -eu
 [ "$(systemctl show -p InvocationID --value flanneld.service)" != "$run_worker_1" ]
 [ "$(systemctl show -p ActiveState --value flanneld.service)" = active ]
 [ "$(systemctl show -p ActiveState --value nodelith-cni.service)" = active ]
-. /run/flannel/subnet.env
-echo "${FLANNEL_SUBNET%/*}"
+# Not the pods' gateway: that address is the bridge's, which the first container makes.
+ip -o -4 address show dev flannel.1 | sed 's/.* inet //; s|/.*||'
