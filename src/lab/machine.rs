@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long QEMU may take to connect its sockets after it was started.
 const CONNECT: Duration = Duration::from_secs(60);
+/// How long the events of a QEMU that has ended may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// After how long the power button is pressed again.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// How often a wait looks again.
@@ -159,6 +161,8 @@ impl Machine {
         if let Some(running) = &mut self.running
             && let Some(status) = running.process.ended()
         {
+            // The process can be gone before its last words were read. An interruption only makes the reason unknown.
+            let _ = running.qmp.drain(LAST_WORDS);
             let reason = running.qmp.event("SHUTDOWN").and_then(|data| Some(data.get("reason")?.as_str()?.to_owned()));
             self.ending = Some(match reason.as_deref() {
                 Some("guest-shutdown") if status.success() => Ending::PowerOff,
@@ -166,6 +170,15 @@ impl Machine {
                 _ => Ending::Broken,
             });
             self.running = None;
+        }
+        self.ending
+    }
+
+    /// As [`Machine::ended`], after a moment in which a process that hangs up can also end.
+    fn ended_soon(&mut self) -> Option<Ending> {
+        let until = Instant::now() + LAST_WORDS;
+        while self.ended().is_none() && Instant::now() < until {
+            std::thread::sleep(STEP);
         }
         self.ending
     }
@@ -204,7 +217,11 @@ impl Machine {
                 && let Some(running) = &self.running
             {
                 press = Instant::now() + PRESS_AGAIN;
-                running.qmp.execute("system_powerdown", json!({}))?;
+                let pressed = running.qmp.execute("system_powerdown", json!({}));
+                // A machine that has just gone off by itself has no button left; that is no failure.
+                if let (Err(error), None) = (pressed, self.ended_soon()) {
+                    return Err(error);
+                }
             }
             if let Some(ending) = self.ended() {
                 if let Some(console) = &self.console {

@@ -78,6 +78,14 @@ impl Qmp {
         state.events.iter().find(|(event, _)| event == name).map(|(_, data)| data.clone())
     }
 
+    /// Waits until QEMU hung up, so that no event is missed that it sent before its end.
+    ///
+    /// # Errors
+    /// When interrupted.
+    pub fn drain(&self, bound: Duration) -> Result<()> {
+        self.wait(bound, |state| state.closed.then_some(())).map(drop)
+    }
+
     /// Waits until `look` finds what it looks for; `None` when the time is over or the connection closed before.
     fn wait<T>(&self, bound: Duration, mut look: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
         let until = Instant::now() + bound;
@@ -156,6 +164,20 @@ mod tests {
         assert_eq!(qmp.execute("query-status", json!({})).unwrap()["status"], "running");
         assert_eq!(qmp.event("SHUTDOWN").unwrap()["guest"], true);
         assert!(qmp.event("RESET").is_none());
+    }
+
+    #[test]
+    fn the_last_event_before_the_end_is_not_missed() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let writer = std::thread::spawn(move || {
+            theirs.write_all(b"{\"QMP\": {}}\n{\"return\": {}, \"id\": 1}\n").unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            theirs.write_all(b"{\"event\": \"SHUTDOWN\", \"data\": {\"reason\": \"guest-shutdown\"}}\n").unwrap();
+        });
+        let qmp = Qmp::start(ours).unwrap();
+        qmp.drain(ANSWER).unwrap();
+        assert_eq!(qmp.event("SHUTDOWN").unwrap()["reason"], "guest-shutdown");
+        writer.join().unwrap();
     }
 
     #[test]
