@@ -30,6 +30,8 @@ pub(super) const CMDLINE: &[&str] = &[
     "systemd.gpt_auto=0",
     "systemd.getty_auto=0",
     "systemd.show_status=1",
+    // A serial line has no size of its own; at 80 columns the middle of a unit's name would be cut out of the report.
+    "systemd.tty.columns.console=160",
 ];
 
 /// The modules of the initrd: what the root is read through, and two that PID 1 looks for. Others come from the root,

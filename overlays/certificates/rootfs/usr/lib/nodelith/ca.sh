@@ -15,8 +15,8 @@ fetch_root() {
     while :; do
         ask "$3.json" --insecure "$1/root/$2"
         case $answer in
-        000)
-            if [ -z "$told" ]; then say NL-CERT-010 "waiting for $1 (curl $broke)"; fi
+        000 | 5??)
+            if [ -z "$told" ]; then say NL-CERT-010 "waiting for $1 (curl $broke, answer $answer)"; fi
             told=1
             wait_a_bit
             continue
@@ -54,27 +54,4 @@ clock_or_tls() {
         fail NL-CERT-005 "the clock says $(date -u +%Y-%m-%dT%H:%M:%SZ), when the CA's certificates are not valid: set the clock"
     fi
     fail NL-CERT-007 "$1 shows a certificate that the pinned root has not signed, or for another address"
-}
-
-# field NAME FILE: a PEM text out of a JSON answer.
-field() {
-    sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$2" | sed 's/\\n/\n/g'
-}
-
-# life TOKEN: until when a token says it is valid; its middle part is base64url without padding.
-life() {
-    claims=$(printf '%s' "$1" | cut -d. -f2 | tr '_-' '/+')
-    while [ $((${#claims} % 4)) != 0 ]; do claims=$claims=; done
-    until=$(printf '%s' "$claims" | base64 -d 2>/dev/null | sed -n 's/.*"exp":\([0-9]*\).*/\1/p')
-    printf 'valid until %s' "$(date -u -d "@${until:-0}" +%Y-%m-%dT%H:%M:%SZ)"
-}
-
-# keep DIR WORK OWNER: checks an answer against key and root, and puts it in place: the certificate last.
-keep() {
-    field crt "$2/answer.json" >"$2/leaf.pem"
-    field ca "$2/answer.json" >"$2/intermediate.pem"
-    openssl verify -CAfile "$2/root.pem" -untrusted "$2/intermediate.pem" "$2/leaf.pem" >/dev/null 2>&1 || return 1
-    theirs=$(openssl x509 -in "$2/leaf.pem" -noout -pubkey) || return 1
-    [ "$theirs" = "$(openssl pkey -in "$1/key.pem" -pubout)" ] || return 1
-    put "$1/ca.pem" 0644 <"$2/root.pem" && cat "$2/leaf.pem" "$2/intermediate.pem" | put "$1/cert.pem" 0644
 }
