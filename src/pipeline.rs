@@ -71,21 +71,15 @@ pub fn bind(spec: Spec) -> Result<Locked> {
 /// # Errors
 /// Those of its stages; nothing is left half-written.
 pub fn build(locked: &Locked, out: &Path, cx: &Context<'_>) -> Result<Manifest> {
-    let name = locked.spec().name.as_str();
-    sys::fs::make_dir(out)?;
-    let _alone = sys::fs::lock(&out.join(format!(".{name}.lock")))?;
-    let prefix = format!(".{name}.build-");
-    sys::fs::sweep(out, &prefix)?;
-    let work = sys::fs::temp_dir_in(out, &prefix)?;
+    sys::fs::publish_dir(out, locked.spec().name.as_str(), |work| {
+        let inputs = fetch::fetch(locked, &cx.store, &cx.remote, cx.report)?;
+        let node = assemble::assemble(&inputs, cx.report)?;
+        let image = image::build(&recipe(locked, &node), work, cx.report)?;
 
-    let inputs = fetch::fetch(locked, &cx.store, &cx.remote, cx.report)?;
-    let node = assemble::assemble(&inputs, cx.report)?;
-    let image = image::build(&recipe(locked, &node), work.path(), cx.report)?;
-
-    let manifest = describe(locked, &node, image)?;
-    sys::fs::write_atomic(&work.path().join("manifest.json"), manifest.to_text()?.as_bytes())?;
-    sys::fs::replace_dir(work, &out.join(name))?;
-    Ok(manifest)
+        let manifest = describe(locked, &node, image)?;
+        sys::fs::write_atomic(&work.join("manifest.json"), manifest.to_text()?.as_bytes())?;
+        Ok(manifest)
+    })
 }
 
 /// Boots claims on built images. The images are those of `out`, unchanged.

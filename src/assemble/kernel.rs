@@ -349,9 +349,6 @@ mod tests {
     }
 
     #[test]
-    fn an_index_survives_its_cache() {}
-
-    #[test]
     fn the_kernel_leaves_the_root() {
         let origin: Arc<str> = Arc::from("test");
         let mut root = Tree::new();

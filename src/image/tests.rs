@@ -111,3 +111,47 @@ fn outputs_are_never_overwritten_and_command_lines_never_cut() {
         assert_eq!(kind_of(&built("x", &[extra], dir.path()).unwrap_err()), Kind::Build);
     }
 }
+
+/// The directory in which a process of this test builds until it is killed.
+const KILLED: &str = "NODELITH_TEST_KILLED";
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a second process of this very test, to be killed")]
+fn a_killed_build_leaves_the_old_output_or_the_new_one() {
+    let publish = |out: &Path, text: &str| {
+        crate::sys::fs::publish_dir(out, "worker", |work| Ok(built(text, &[], work)?.outputs)).unwrap()
+    };
+    if let Some(out) = std::env::var_os(KILLED) {
+        loop {
+            publish(Path::new(&out), "even");
+            publish(Path::new(&out), "odd");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let known = ["even", "odd"].map(|text| publish(&dir.path().join(text), text));
+    let out = dir.path().join("out");
+    publish(&out, "even");
+    for round in 0..12 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "image::tests::a_killed_build_leaves_the_old_output_or_the_new_one"])
+            .env(KILLED, &out)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Not awaited but spread: over start, write, sync and exchange.
+        std::thread::sleep(std::time::Duration::from_millis(14 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let whole = |outputs: &Vec<crate::manifest::Output>| {
+            outputs.iter().all(|output| {
+                let bytes = std::fs::read(out.join("worker").join(&output.file)).unwrap_or_default();
+                Sha256::of(&bytes) == output.sha256
+            })
+        };
+        assert_eq!(known.iter().filter(|outputs| whole(outputs)).count(), 1, "round {round}");
+    }
+    publish(&out, "even");
+    let names = crate::sys::fs::list(&out).unwrap();
+    let names: Vec<_> = names.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, [".worker.lock", "worker"], "what the killed left is gone");
+}

@@ -111,6 +111,23 @@ pub fn temp_dir_in(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
         .blame(Kind::Environment, || format!("making a temporary directory in {}", parent.display()))
 }
 
+/// Makes `out/<name>` anew: `make` fills a directory beside it, which then takes its place in one step. One process at a
+/// time; others wait. Killed at any moment, the old directory stays or the new one is complete; what a killed process
+/// left beside it goes with the next call.
+///
+/// # Errors
+/// Those of `make`; [`Kind::Environment`], naming the path. The old directory is untouched then.
+pub fn publish_dir<T>(out: &Path, name: &str, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    make_dir(out)?;
+    let _alone = lock(&out.join(format!(".{name}.lock")))?;
+    let prefix = format!(".{name}.build-");
+    sweep(out, &prefix)?;
+    let work = temp_dir_in(out, &prefix)?;
+    let made = make(work.path())?;
+    replace_dir(work, &out.join(name))?;
+    Ok(made)
+}
+
 /// Puts a finished directory in the place of another, in one step: whoever looks sees the old one or the new one.
 ///
 /// # Errors
@@ -121,6 +138,8 @@ pub fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
     for entry in list(new.path())? {
         open(&entry)?.sync_all().blame(Kind::Environment, || format!("syncing {}", entry.display()))?;
     }
+    // Without this, a power cut after the exchange could leave a directory whose names were never written.
+    open(new.path())?.sync_all().blame(Kind::Environment, || format!("syncing {}", new.path().display()))?;
     if path.exists() {
         // The temporary directory now holds what was there, and is removed when `new` drops.
         renameat_with(CWD, new.path(), CWD, path, RenameFlags::EXCHANGE).blame(Kind::Environment, doing)?;
