@@ -54,6 +54,7 @@ pub const BAD: &[Bad] = &[
     bad("Failed to start ", "a unit failed"),
     bad("Failed to listen ", "a socket unit failed"),
     bad("Failed to mount ", "a mount unit failed"),
+    bad("Failed unmounting ", "a file system was busy at power-off"),
     bad("Dependency failed for ", "a unit was not started because another failed"),
     bad("Failed to load kernel module", "a kernel module is missing from the image"),
     bad("Unknown key * in section", "a unit file holds a word that systemd does not know"),
