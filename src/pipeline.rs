@@ -73,8 +73,8 @@ pub fn bind(spec: Spec) -> Result<Locked> {
 pub fn build(locked: &Locked, out: &Path, cx: &Context<'_>) -> Result<Manifest> {
     sys::fs::publish_dir(out, locked.spec().name.as_str(), |work| {
         let inputs = fetch::fetch(locked, &cx.store, &cx.remote, cx.report)?;
-        let node = assemble::assemble(&inputs, cx.report)?;
-        let image = image::build(&recipe(locked, &node), work, cx.report)?;
+        let node = assemble::assemble(&inputs, &cx.store, cx.report)?;
+        let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
 
         let manifest = describe(locked, &node, image)?;
         sys::fs::write_atomic(&work.join("manifest.json"), manifest.to_text()?.as_bytes())?;

@@ -4,11 +4,14 @@
 //! loader then needs no decompressor. The locked `depmod` works out how modules depend on each other; which of them
 //! are kept is decided here. Formats: `modules.dep(5)`, `modprobe.d(5)`.
 
+use crate::digest::Hashing;
 use crate::error::{Blame, Fault, Kind, Result};
+use crate::store::Store;
 use crate::sys::{cmd, fs};
 use crate::tree::{Content, Tree, What, show};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,8 +95,7 @@ impl Kernel {
         Ok(Self { release: release.clone(), image, modules })
     }
 
-    /// Works out how all modules depend on each other: unpacks each, which takes seconds, so callers keep the index
-    /// ([`Index::to_text`]) by the digest of the kernel's package, which decides it.
+    /// How all modules depend on each other.
     ///
     /// # Errors
     /// [`Kind::Build`] when a module is damaged or `depmod` fails, [`Kind::Environment`] when writing fails.
@@ -124,7 +126,7 @@ impl Kernel {
             self.modules.iter().filter(|(path, _)| module(path).is_some_and(|name| kept.contains(&name)))
         {
             let mut node = node.clone();
-            node.what = What::File(Content::from_bytes(unpack(path, &self.modules)?));
+            node.what = What::File(Content::from_bytes(unpack(path, &self.modules, kmod.store)?));
             let path = show(path);
             let end = path.rfind(".ko").map_or(path.len(), |at| at + 3);
             out.put(&path[..end], node)?;
@@ -243,16 +245,23 @@ fn module(path: &[u8]) -> Option<String> {
     file_name(std::str::from_utf8(path).ok()?)
 }
 
-fn unpack(path: &[u8], tree: &Tree) -> Result<Vec<u8>> {
+/// A module as the kernel loads it: the archives' xz costs more than the rest of assembling, so results are kept.
+fn unpack(path: &[u8], tree: &Tree, store: &Store) -> Result<Vec<u8>> {
     let doing = || format!("unpacking the kernel module `{}`", show(path));
-    let content = tree.content(path).ok_or_else(|| Fault::new(Kind::Build, doing()))?.read()?;
-    if path.ends_with(b".xz") {
-        liblzma::decode_all(content.as_slice()).blame(Kind::Build, doing)
-    } else if path.ends_with(b".zst") {
-        zstd::decode_all(content.as_slice()).blame(Kind::Build, doing)
-    } else {
-        Ok(content)
+    let content = tree.content(path).ok_or_else(|| Fault::new(Kind::Build, doing()))?;
+    let decode = || {
+        let packed = content.read()?;
+        let bytes = match path {
+            _ if path.ends_with(b".xz") => liblzma::decode_all(packed.as_slice()),
+            _ => zstd::decode_all(packed.as_slice()),
+        };
+        Ok(vec![bytes.blame(Kind::Build, doing)?])
+    };
+    if !path.ends_with(b".xz") && !path.ends_with(b".zst") {
+        return content.read();
     }
+    let parts = store.memo("module-1", &content.digest, decode)?;
+    parts.into_iter().next().ok_or_else(|| anyhow::anyhow!("a module was kept without its bytes"))
 }
 
 /// The locked `kmod`.
@@ -260,6 +269,8 @@ fn unpack(path: &[u8], tree: &Tree) -> Result<Vec<u8>> {
 pub(super) struct Kmod<'a> {
     /// The root of its unpacked packages.
     pub(super) root: &'a Path,
+    /// Keeps what was worked out.
+    pub(super) store: &'a Store,
 }
 
 /// What `depmod` writes and the loader reads.
@@ -279,24 +290,43 @@ const TABLES: [&str; 12] = [
 ];
 
 impl Kmod<'_> {
-    /// Runs `depmod` over some modules; returns its tables by name.
+    /// What `depmod` says of some modules: its tables by name, worked out at most once for the same modules.
     fn depmod(&self, kernel: &Kernel, keep: impl Fn(&str) -> bool + Sync) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+        let mut files = Vec::new();
+        let mut hashing = Hashing::new(std::io::sink());
+        let doing = || "naming modules".to_owned();
+        // The last part of its path is the digest of kmod's packages.
+        writeln!(hashing, "{:?} {}", self.root.file_name(), kernel.release).blame(Kind::Internal, doing)?;
+        for (path, node) in kernel.modules.iter() {
+            if let What::File(content) = &node.what
+                && module(path).is_none_or(|name| keep(&name))
+            {
+                writeln!(hashing, "{} {}", content.digest, show(path)).blame(Kind::Internal, doing)?;
+                files.push(path);
+            }
+        }
+        // First the names of the tables, a line each; then the tables.
+        let run = || {
+            let tables = self.run_depmod(kernel, &files)?;
+            let names: String = tables.keys().map(|name| format!("{name}\n")).collect();
+            Ok(std::iter::once(names.into_bytes()).chain(tables.into_values()).collect())
+        };
+        let mut parts = self.store.memo("depmod-1", &hashing.finish().1, run)?.into_iter();
+        let names = parts.next().unwrap_or_default();
+        let names = String::from_utf8_lossy(&names);
+        let known = names.lines().filter_map(|name| TABLES.iter().find(|table| **table == name));
+        Ok(known.copied().zip(parts).collect())
+    }
+
+    fn run_depmod(&self, kernel: &Kernel, files: &[&[u8]]) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         let dir = fs::scratch()?;
         // kmod looks below lib/modules or usr/lib/modules, by how it was built.
         fs::make_dir(&dir.path().join(MODULES))?;
         fs::symlink("usr/lib", &dir.path().join("lib"))?;
-        let nodes: Vec<_> = kernel.modules.iter().filter(|(_, node)| matches!(node.what, What::File(_))).collect();
-        nodes.par_iter().try_for_each(|(path, _)| {
-            let path: &[u8] = path;
+        files.par_iter().try_for_each(|path| {
             let text = show(path);
-            match module(path) {
-                Some(name) if keep(&name) => {
-                    let end = text.rfind(".ko").map_or(text.len(), |at| at + 3);
-                    fs::write_scratch(&dir.path().join(&text[..end]), &unpack(path, &kernel.modules)?)
-                }
-                Some(_) => Ok(()),
-                None => fs::write_scratch(&dir.path().join(&text), &unpack(path, &kernel.modules)?),
-            }
+            let end = module(path).and_then(|_| text.rfind(".ko")).map_or(text.len(), |at| at + 3);
+            fs::write_scratch(&dir.path().join(&text[..end]), &unpack(path, &kernel.modules, self.store)?)
         })?;
         let lib = self.root.join("usr/lib/x86_64-linux-gnu");
         // By its own loader and libraries: those of the host may be older or missing.

@@ -14,6 +14,7 @@ use crate::fetch::Fetched;
 use crate::lock::Locked;
 use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
+use crate::store::Store;
 use crate::tree::Tree;
 use accounts::Accounts;
 use kernel::{CMDLINE, Kernel, Kmod};
@@ -48,14 +49,14 @@ const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "vi
 /// # Errors
 /// [`Kind::Spec`] when a role is wrong, [`Kind::Build`] when the inputs do not fit together, [`Kind::Integrity`] when
 /// content was damaged in the store.
-pub fn assemble(inputs: &Fetched, report: &dyn Report) -> Result<Node> {
+pub fn assemble(inputs: &Fetched, store: &Store, report: &dyn Report) -> Result<Node> {
     let locked = inputs.locked();
     let spec = locked.spec();
     let stage = Stage::start(report, "assemble", None, "");
     let mut root = packages(inputs, Use::Image)?;
     let os_release = os_release(&root, locked)?;
 
-    let kmod = Kmod { root: inputs.kmod() };
+    let kmod = Kmod { root: inputs.kmod(), store };
     let kernel = Kernel::take(&mut root)?;
     let index = kernel.index(&kmod)?;
     let initrd_modules = kernel.select(&index, &index.initrd_modules(), &kmod)?;

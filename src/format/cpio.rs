@@ -11,14 +11,18 @@ use std::io::Write as _;
 /// zstd's level for the initrd: it is unpacked on every boot, and decompression costs the same at each level.
 const LEVEL: i32 = 3;
 
-/// Archives a tree and compresses it as one zstd frame (the kernel needs `CONFIG_RD_ZSTD`). Everything belongs to root,
-/// modes are the tree's, times are `epoch`. Attributes are left out: the format has no place for them.
+/// Names the function [`compress`] with all that decides its result besides the bytes.
+#[must_use]
+pub fn compress_version() -> String {
+    format!("initrd-1-zstd-{}", zstd::zstd_safe::version_number())
+}
+
+/// Compresses an archive as one zstd frame (the kernel needs `CONFIG_RD_ZSTD`).
 ///
 /// # Errors
-/// [`Kind::Build`] for a path that is not UTF-8 or a file over 4 GiB; what reading a file's content says.
-pub fn initrd(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
-    let archive = archive(tree, epoch)?;
-    zstd::bulk::compress(&archive, LEVEL).blame(Kind::Internal, || "compressing the initrd".into())
+/// [`Kind::Internal`] when zstd fails.
+pub fn compress(archive: &[u8]) -> Result<Vec<u8>> {
+    zstd::bulk::compress(archive, LEVEL).blame(Kind::Internal, || "compressing the initrd".into())
 }
 
 /// Bytes of a tree's archive, or a little more; compressing never adds over 1 %.
@@ -36,10 +40,11 @@ pub fn size(tree: &Tree) -> u64 {
     tree.iter().map(of).sum::<u64>() + 256
 }
 
-/// Archives a tree, uncompressed.
+/// Archives a tree. Everything belongs to root, modes are the tree's, times are `epoch`. Attributes are left out: the
+/// format has no place for them.
 ///
 /// # Errors
-/// As [`initrd`].
+/// [`Kind::Build`] for a path that is not UTF-8 or a file over 4 GiB; what reading a file's content says.
 pub fn archive(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
     let mtime = u32::try_from(epoch)?;
     let links = count_links(tree)?;
@@ -171,7 +176,7 @@ mod tests {
     #[test]
     fn compressed_is_the_same_archive() {
         let plain = archive(&tree(), 1).unwrap();
-        let packed = initrd(&tree(), 1).unwrap();
+        let packed = compress(&archive(&tree(), 1).unwrap()).unwrap();
         assert_eq!(zstd::bulk::decompress(&packed, 1 << 20).unwrap(), plain);
         assert!((plain.len() as u64..plain.len() as u64 + 512).contains(&size(&tree())));
     }

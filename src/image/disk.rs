@@ -46,12 +46,13 @@ pub(super) fn write_root(
     recipe: &Recipe<'_>,
     raw: &File,
     esp_size: u64,
+    packer: &erofs::Packer<'_>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Sealed> {
     let start = ALIGN + esp_size;
     let derive = |what: &str| Sha256::of(format!("nodelith {what} {} {}", recipe.name, recipe.epoch).as_bytes());
     let uuid = |what: &str| first_uuid(derive(what)).into_bytes();
-    let options = erofs::Options { progress, ..erofs::Options::new(recipe.epoch, uuid("root")) };
+    let options = erofs::Options { packer, progress, ..erofs::Options::new(recipe.epoch, uuid("root")) };
     let mut root = Region::new(raw, start, u64::MAX - start);
     let erofs::Summary { size, content, .. } = erofs::write(recipe.root, &options, &mut root)?;
     let tree = verity_start(start, size);

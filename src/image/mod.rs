@@ -17,11 +17,12 @@ use crate::digest::Sha256;
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::format::gpt::{Partition, Role};
 use crate::format::verity::RootHash;
-use crate::format::{cpio, pe};
+use crate::format::{cpio, erofs, pe};
 use crate::manifest::Output;
 use crate::report::{Report, Stage};
+use crate::store::Store;
 use crate::sys::region;
-use crate::tree::{Tree, What};
+use crate::tree::{Content, Tree, What};
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -75,13 +76,17 @@ impl Image {
     }
 }
 
+/// Smaller contents are compressed faster than they are looked up.
+const KEPT_FROM: u64 = 32 << 10;
+
 /// Builds an image's files in a directory, which must exist and hold none of them yet. Nothing is synced: the caller
-/// makes the directory visible as a whole.
+/// makes the directory visible as a whole. What compression made is kept in the store, and decides nothing: the files are
+/// the same without it.
 ///
 /// # Errors
 /// [`Kind::Build`] for a recipe of which no image can be made, [`Kind::Integrity`] when content was damaged in the
 /// store, [`Kind::Environment`] when writing fails.
-pub fn build(recipe: &Recipe<'_>, out_dir: &Path, report: &dyn Report) -> Result<Image> {
+pub fn build(recipe: &Recipe<'_>, out_dir: &Path, store: &Store, report: &dyn Report) -> Result<Image> {
     let stage = Stage::start(report, "image", Some(unique_content(recipe.root)), "bytes");
     let progress = Progress { stage: &stage, waiting: AtomicU64::new(0) };
 
@@ -90,9 +95,11 @@ pub fn build(recipe: &Recipe<'_>, out_dir: &Path, report: &dyn Report) -> Result
     // The partition before the root is sized by what the initrd is at most, so that both can be made at once.
     let parts = recipe.stub.len() as u64 + recipe.kernel.len() as u64 + cpio::size(recipe.initrd);
     let esp_size = disk::esp_size(parts);
+    let version = erofs::pack_version();
+    let packer = |content: &Content| pack(content, &version, store);
     let (initrd, sealed) = rayon::join(
-        || cpio::initrd(recipe.initrd, recipe.epoch),
-        || disk::write_root(recipe, &raw, esp_size, &|bytes| progress.add(bytes)),
+        || initrd(recipe, store),
+        || disk::write_root(recipe, &raw, esp_size, &packer, &|bytes| progress.add(bytes)),
     );
     let (initrd, sealed) = (initrd?, sealed?);
     let root_hash = sealed.root_hash;
@@ -113,6 +120,22 @@ pub fn build(recipe: &Recipe<'_>, out_dir: &Path, report: &dyn Report) -> Result
     let whole = partitions.last().map_or(0, |last| last.start + last.size) >> 20;
     stage.finish(format!("{} MiB of files on a disk of {whole} MiB, root hash {root_hash}", sealed.content >> 20));
     Ok(Image { root_hash, cmdline, disk, partitions, outputs, content: sealed.content })
+}
+
+/// A content as the root file system stores it, compressed at most once.
+fn pack(content: &Content, version: &str, store: &Store) -> Result<erofs::Body> {
+    if content.size < KEPT_FROM {
+        return erofs::read_and_pack(content);
+    }
+    let parts = store.memo(version, &content.digest, || Ok(erofs::read_and_pack(content)?.into_parts()))?;
+    erofs::Body::from_parts(parts, content)
+}
+
+/// The compressed initrd, made at most once for the same archive.
+fn initrd(recipe: &Recipe<'_>, store: &Store) -> Result<Vec<u8>> {
+    let archive = cpio::archive(recipe.initrd, recipe.epoch)?;
+    let parts = store.memo(&cpio::compress_version(), &Sha256::of(&archive), || Ok(vec![cpio::compress(&archive)?]))?;
+    parts.into_iter().next().ok_or_else(|| anyhow::anyhow!("an initrd was kept without its bytes"))
 }
 
 /// `roothash=` makes systemd find and check the root; the rest is the recipe's.

@@ -6,6 +6,7 @@ use crate::error::{Kind, kind_of};
 use crate::format::gpt::{Role, SECTOR};
 use crate::format::{pe, verity};
 use crate::report::Silent;
+use crate::store::Store;
 use crate::tree::Tree;
 use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
@@ -24,6 +25,11 @@ fn trees(text: &str) -> (Tree, Tree) {
 }
 
 fn built(text: &str, extra: &[String], dir: &Path) -> crate::error::Result<Image> {
+    let store = tempfile::tempdir().unwrap();
+    built_with(&Store::open(store.path()).unwrap(), text, extra, dir)
+}
+
+fn built_with(store: &Store, text: &str, extra: &[String], dir: &Path) -> crate::error::Result<Image> {
     let (root, initrd) = trees(text);
     let stub = pe::sample_stub(5);
     let (kernel, os_release, uname) = (&b"MZ kernel"[..], "ID=x\n", "6.12.1");
@@ -38,7 +44,7 @@ fn built(text: &str, extra: &[String], dir: &Path) -> crate::error::Result<Image
         uname,
         epoch: 1_700_000_000,
     };
-    build(&recipe, dir, &Silent)
+    build(&recipe, dir, store, &Silent)
 }
 
 #[test]
@@ -99,6 +105,36 @@ fn equal_recipes_give_equal_files_and_others_do_not() {
     assert_ne!(one.root_hash, other.root_hash);
     assert_ne!(one.disk, other.disk);
     assert!(one.partitions.iter().zip(&other.partitions).all(|(one, other)| one.uuid != other.uuid));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "damages files of the store")]
+fn what_the_store_keeps_decides_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let with_store = || {
+        let out = tempfile::tempdir().unwrap();
+        built_with(&store, "node", &[], out.path()).unwrap()
+    };
+    let cold = with_store();
+    let kept = || {
+        let mut todo = vec![store.dir().join("memo")];
+        let mut files = Vec::new();
+        while let Some(path) = todo.pop() {
+            if path.is_dir() { todo.extend(crate::sys::fs::list(&path).unwrap()) } else { files.push(path) }
+        }
+        files
+    };
+    assert_eq!(kept().len(), 2, "one file's extents, and the initrd");
+    assert_eq!(with_store(), cold);
+    for path in kept() {
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(with_store(), cold);
+    }
+    let out = tempfile::tempdir().unwrap();
+    assert_eq!(built("node", &[], out.path()).unwrap(), cold);
 }
 
 #[test]

@@ -6,10 +6,12 @@
 //! unpacked/<sha256>.*   a package decoded once: data.tar and its index
 //! tools/<sha256>/       a closure of packages, extracted to run on this host
 //! built/<sha256>        recipe and toolchain → the binary that came of it
+//! memo/<function>/…     results of pure functions by a digest of what decides them
 //! work/                 build caches that are not inputs
 //! tmp/  locks/          emptied when nobody uses the store; one per object being made
 //! ```
 
+mod memo;
 mod package;
 mod tool;
 
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The parts that hold something worth keeping.
-const PARTS: &[&str] = &["objects", "unpacked", "tools", "built", "work", "tmp"];
+const PARTS: &[&str] = &["objects", "unpacked", "tools", "built", "memo", "work", "tmp"];
 
 /// A store in a directory.
 #[derive(Debug)]

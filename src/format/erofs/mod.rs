@@ -17,7 +17,7 @@ mod read;
 mod write;
 mod xattrs;
 
-pub use pack::{Body, EXTENT, Extent, pack, read_and_pack};
+pub use pack::{Body, EXTENT, Extent, pack, pack_version, read_and_pack};
 pub use read::locate;
 pub use write::{Options, Packer, Summary, write};
 

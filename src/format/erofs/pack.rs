@@ -15,6 +15,13 @@ pub(super) const WINDOW_LOG: u8 = EXTENT.ilog2() as u8;
 /// zstd's level: 9 makes the image 4 % smaller and takes four times as long.
 const LEVEL: i32 = 3;
 
+/// Names the function [`pack`] with all that decides its result besides the bytes, for whoever keeps results. The
+/// library's version is part of it: another zstd makes other frames.
+#[must_use]
+pub fn pack_version() -> String {
+    format!("erofs-1-zstd-{}", zstd::zstd_safe::version_number())
+}
+
 /// How a file's bytes are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
@@ -68,6 +75,52 @@ impl Body {
         }
     }
 }
+
+impl Body {
+    /// As parts to keep: the sizes of extents, the topmost bit set for frames; then the extents' bytes. Without any part
+    /// the bytes are stored as they are, and are not kept a second time.
+    #[must_use]
+    pub fn into_parts(self) -> Vec<Vec<u8>> {
+        let Self::Extents(extents) = self else { return Vec::new() };
+        let mut sizes = Vec::with_capacity(extents.len() * 4);
+        let mut parts = vec![Vec::new()];
+        for extent in extents {
+            let size = extent.size() as u32;
+            let (flag, bytes) = match extent {
+                Extent::Zstd { frame, .. } => (FRAME, frame),
+                Extent::Plain(bytes) => (0, bytes),
+            };
+            sizes.extend_from_slice(&(size | flag).to_le_bytes());
+            parts.push(bytes);
+        }
+        parts[0] = sizes;
+        parts
+    }
+
+    /// The body of content that was kept as parts.
+    ///
+    /// # Errors
+    /// As [`Content::read`]; [`Kind::Internal`] when the parts are not those of [`Body::into_parts`].
+    pub fn from_parts(parts: Vec<Vec<u8>>, content: &Content) -> Result<Self> {
+        let mut parts = parts.into_iter();
+        let Some(sizes) = parts.next() else { return Ok(Self::Flat(content.read()?)) };
+        let extents = sizes.chunks_exact(4).zip(parts).map(|(size, bytes)| {
+            let size = u32::from_le_bytes([size[0], size[1], size[2], size[3]]);
+            match size & FRAME {
+                0 => Extent::Plain(bytes),
+                _ => Extent::Zstd { frame: bytes, size: (size & !FRAME) as usize },
+            }
+        });
+        let body = Self::Extents(extents.collect());
+        if body.size() == content.size {
+            return Ok(body);
+        }
+        Err(anyhow::anyhow!("content {} was kept with {} bytes", content.digest, body.size()))
+    }
+}
+
+/// In a kept extent's size: the bytes are a zstd frame.
+const FRAME: u32 = 1 << 31;
 
 /// Reads content, checks it against its digest and packs it.
 ///

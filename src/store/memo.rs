@@ -1,0 +1,123 @@
+//! Results of pure functions, kept by a digest of all that decides them: what took seconds once is then read. Nothing
+//! here is trusted: bytes that are not whole count as missing and are made again, so nothing needs to be synced either.
+
+use super::{Store, cannot_write};
+use crate::digest::Sha256;
+use crate::error::{Blame, Kind, Result};
+use crate::sys;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Bytes before the parts: the digest of what follows it, and the number of parts.
+const HEAD: usize = 32 + 4;
+
+impl Store {
+    /// What `make` returned for this key before, or returns now. `of` names the function and its version: whatever
+    /// decides the result besides the key.
+    ///
+    /// # Errors
+    /// Those of `make`; [`Kind::Environment`] when the store cannot be read or written.
+    pub fn memo(&self, of: &str, key: &Sha256, make: impl FnOnce() -> Result<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>> {
+        let path = self.memo_path(of, key);
+        if let Some(parts) = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes)) {
+            return Ok(parts);
+        }
+        let parts = make()?;
+        let bytes = encode(&parts)?;
+        if let Some(parent) = path.parent() {
+            sys::fs::make_dir(parent)?;
+        }
+        let mut file = sys::fs::temp_in(&self.tmp())?;
+        file.write_all(&bytes).map_err(|error| cannot_write(error, &path, bytes.len() as u64))?;
+        file.persist(&path)
+            .map_err(|error| error.error)
+            .blame(Kind::Environment, || format!("writing {}", path.display()))?;
+        Ok(parts)
+    }
+
+    fn memo_path(&self, of: &str, key: &Sha256) -> PathBuf {
+        let hex = key.to_string();
+        self.dir.join("memo").join(of).join(&hex[..2]).join(&hex[2..])
+    }
+}
+
+fn encode(parts: &[Vec<u8>]) -> Result<Vec<u8>> {
+    let size: usize = parts.iter().map(|part| part.len() + 8).sum();
+    let mut bytes = Vec::with_capacity(HEAD + size);
+    bytes.extend_from_slice(&[0; 32]);
+    bytes.extend_from_slice(&u32::try_from(parts.len())?.to_le_bytes());
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+    }
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    let digest = Sha256::of(&bytes[32..]);
+    bytes[..32].copy_from_slice(&digest.0);
+    Ok(bytes)
+}
+
+fn parse(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (digest, rest) = bytes.split_first_chunk::<32>()?;
+    if Sha256::of(rest).0 != *digest {
+        return None;
+    }
+    let (count, rest) = rest.split_first_chunk::<4>()?;
+    let (lens, mut rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(8)?)?;
+    let mut parts = Vec::with_capacity(lens.len() / 8);
+    for len in lens.chunks_exact(8) {
+        let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
+        let (part, later) = rest.split_at_checked(len)?;
+        parts.push(part.to_vec());
+        rest = later;
+    }
+    rest.is_empty().then_some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests damage files")]
+
+    use super::*;
+
+    #[test]
+    fn what_was_made_is_not_made_again_unless_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (key, other) = (Sha256::of(b"key"), Sha256::of(b"other"));
+        let parts = vec![b"one".to_vec(), Vec::new(), vec![7; 10_000]];
+        let never = || -> Result<Vec<Vec<u8>>> { panic!("made again") };
+        assert_eq!(store.memo("f-1", &key, || Ok(parts.clone())).unwrap(), parts);
+        assert_eq!(store.memo("f-1", &key, never).unwrap(), parts);
+        assert_eq!(store.memo("f-2", &key, || Ok(Vec::new())).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(store.memo("f-2", &key, never).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(store.memo("f-1", &other, || Ok(vec![b"two".to_vec()])).unwrap(), [b"two"]);
+
+        let path = store.memo_path("f-1", &key);
+        let whole = std::fs::read(&path).unwrap();
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let (mut longer, empty) = (whole.clone(), Vec::new());
+        longer.push(0);
+        for damaged in
+            [flipped(0), flipped(33), flipped(40), flipped(whole.len() - 1), whole[..50].into(), longer, empty]
+        {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(store.memo("f-1", &key, || Ok(parts.clone())).unwrap(), parts);
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "made again and kept");
+        }
+        assert_eq!(std::fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_failure_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let key = Sha256::of(b"key");
+        assert!(store.memo("f", &key, || Err(anyhow::anyhow!("no"))).is_err());
+        assert_eq!(store.memo("f", &key, || Ok(vec![b"yes".to_vec()])).unwrap(), [b"yes"]);
+    }
+}
