@@ -126,7 +126,11 @@ impl Kernel {
             self.modules.iter().filter(|(path, _)| module(path).is_some_and(|name| kept.contains(&name)))
         {
             let mut node = node.clone();
-            node.what = What::File(Content::from_bytes(unpack(path, &self.modules, kmod.store)?));
+            if let What::File(content) = &node.what {
+                // xz costs more than all the rest of assembling.
+                let bytes = kmod.store.memo_bytes("module-1", &content.digest, || decode(path, content))?;
+                node.what = What::File(Content::from_bytes(bytes));
+            }
             let path = show(path);
             let end = path.rfind(".ko").map_or(path.len(), |at| at + 3);
             out.put(&path[..end], node)?;
@@ -245,23 +249,15 @@ fn module(path: &[u8]) -> Option<String> {
     file_name(std::str::from_utf8(path).ok()?)
 }
 
-/// A module as the kernel loads it: the archives' xz costs more than the rest of assembling, so results are kept.
-fn unpack(path: &[u8], tree: &Tree, store: &Store) -> Result<Vec<u8>> {
-    let doing = || format!("unpacking the kernel module `{}`", show(path));
-    let content = tree.content(path).ok_or_else(|| Fault::new(Kind::Build, doing()))?;
-    let decode = || {
-        let packed = content.read()?;
-        let bytes = match path {
-            _ if path.ends_with(b".xz") => liblzma::decode_all(packed.as_slice()),
-            _ => zstd::decode_all(packed.as_slice()),
-        };
-        Ok(vec![bytes.blame(Kind::Build, doing)?])
+/// A module as the kernel loads it, or any other file as it is.
+fn decode(path: &[u8], content: &Content) -> Result<Vec<u8>> {
+    let packed = content.read()?;
+    let unpacked = match path {
+        _ if path.ends_with(b".xz") => liblzma::decode_all(packed.as_slice()),
+        _ if path.ends_with(b".zst") => zstd::decode_all(packed.as_slice()),
+        _ => Ok(packed),
     };
-    if !path.ends_with(b".xz") && !path.ends_with(b".zst") {
-        return content.read();
-    }
-    let parts = store.memo("module-1", &content.digest, decode)?;
-    parts.into_iter().next().ok_or_else(|| anyhow::anyhow!("a module was kept without its bytes"))
+    unpacked.blame(Kind::Build, || format!("unpacking the kernel module `{}`", show(path)))
 }
 
 /// The locked `kmod`.
@@ -302,7 +298,7 @@ impl Kmod<'_> {
                 && module(path).is_none_or(|name| keep(&name))
             {
                 writeln!(hashing, "{} {}", content.digest, show(path)).blame(Kind::Internal, doing)?;
-                files.push(path);
+                files.push((path, content));
             }
         }
         // First the names of the tables, a line each; then the tables.
@@ -318,15 +314,15 @@ impl Kmod<'_> {
         Ok(known.copied().zip(parts).collect())
     }
 
-    fn run_depmod(&self, kernel: &Kernel, files: &[&[u8]]) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+    fn run_depmod(&self, kernel: &Kernel, files: &[(&[u8], &Content)]) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         let dir = fs::scratch()?;
         // kmod looks below lib/modules or usr/lib/modules, by how it was built.
         fs::make_dir(&dir.path().join(MODULES))?;
         fs::symlink("usr/lib", &dir.path().join("lib"))?;
-        files.par_iter().try_for_each(|path| {
+        files.par_iter().try_for_each(|(path, content)| {
             let text = show(path);
             let end = module(path).and_then(|_| text.rfind(".ko")).map_or(text.len(), |at| at + 3);
-            fs::write_scratch(&dir.path().join(&text[..end]), &unpack(path, &kernel.modules, self.store)?)
+            fs::write_scratch(&dir.path().join(&text[..end]), &decode(path, content)?)
         })?;
         let lib = self.root.join("usr/lib/x86_64-linux-gnu");
         // By its own loader and libraries: those of the host may be older or missing.

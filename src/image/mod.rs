@@ -134,8 +134,7 @@ fn pack(content: &Content, version: &str, store: &Store) -> Result<erofs::Body> 
 /// The compressed initrd, made at most once for the same archive.
 fn initrd(recipe: &Recipe<'_>, store: &Store) -> Result<Vec<u8>> {
     let archive = cpio::archive(recipe.initrd, recipe.epoch)?;
-    let parts = store.memo(&cpio::compress_version(), &Sha256::of(&archive), || Ok(vec![cpio::compress(&archive)?]))?;
-    parts.into_iter().next().ok_or_else(|| anyhow::anyhow!("an initrd was kept without its bytes"))
+    store.memo_bytes(&cpio::compress_version(), &Sha256::of(&archive), || cpio::compress(&archive))
 }
 
 /// `roothash=` makes systemd find and check the root; the rest is the recipe's.

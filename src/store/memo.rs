@@ -35,6 +35,15 @@ impl Store {
         Ok(parts)
     }
 
+    /// As [`Store::memo`], for a result of one part.
+    ///
+    /// # Errors
+    /// As [`Store::memo`].
+    pub fn memo_bytes(&self, of: &str, key: &Sha256, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+        let parts = self.memo(of, key, || Ok(vec![make()?]))?;
+        parts.into_iter().next().ok_or_else(|| anyhow::anyhow!("{of} of {key} was kept without its bytes"))
+    }
+
     fn memo_path(&self, of: &str, key: &Sha256) -> PathBuf {
         let hex = key.to_string();
         self.dir.join("memo").join(of).join(&hex[..2]).join(&hex[2..])
