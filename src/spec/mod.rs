@@ -4,6 +4,7 @@ mod diagnose;
 mod load;
 mod raw;
 pub mod reference;
+mod relations;
 pub mod requests;
 mod role;
 pub mod value;
@@ -11,7 +12,8 @@ pub mod value;
 pub use diagnose::{Source, refuse};
 pub use load::load;
 pub use role::{
-    Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
+    Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Relation, RelationKind, Role, SetAt, Value,
+    ValueType, Variable,
 };
 
 use crate::text::Name;
