@@ -8,6 +8,7 @@
 //! | `cli` | one file per verb; the only place that prints |
 //! | `pipeline` | the story: lock, build, test as a list of stages |
 //! | `trial` | image + claims → verdict |
+//! | `standing` | whether what stands in `out/` is what its inputs would make now |
 //! | `image` | tree → EROFS → verity → UKI → disk |
 //! | `assemble` | packages, roles, accounts, units → tree |
 //! | `fetch` | locked → fetched: every object verified and in the store |
@@ -42,6 +43,7 @@ pub mod remote;
 pub mod report;
 pub mod resolve;
 pub mod spec;
+pub mod standing;
 pub mod store;
 pub mod sys;
 pub mod text;

@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 /// The version of the manifest's format.
 pub const SCHEMA: u32 = 1;
 
-/// What `manifest.json` holds.
+/// The manifest's name beside the image's files.
+pub const FILE: &str = "manifest.json";
+
+/// What [`FILE`] holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Manifest {

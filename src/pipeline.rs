@@ -17,10 +17,11 @@ use crate::report::Report;
 use crate::resolve::{self, Change};
 use crate::spec::Spec;
 use crate::spec::requests::Use;
+use crate::standing::{self, Inputs, Made, State};
 use crate::store::Store;
 use crate::sys;
 use crate::trial::{self, Claim, Subject, Verdict};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What every stage may use beside its input.
 pub struct Context<'a> {
@@ -66,20 +67,41 @@ pub fn bind(spec: Spec) -> Result<Locked> {
     Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)
 }
 
-/// Builds an image into `out/<name>/`: the old directory stays until the new one is complete.
+/// Builds an image into `out/<name>/`: the old directory stays until the new one is complete. Does nothing when the same
+/// inputs made what stands there, unless `force` asks for it.
 ///
 /// # Errors
 /// Those of its stages; nothing is left half-written.
-pub fn build(locked: &Locked, out: &Path, cx: &Context<'_>) -> Result<Manifest> {
-    sys::fs::publish_dir(out, locked.spec().name.as_str(), |work| {
-        let inputs = fetch::fetch(locked, &cx.store, &cx.remote, cx.report)?;
-        let node = assemble::assemble(&inputs, &cx.store, cx.report)?;
-        let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
+pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result<Built> {
+    let slot = sys::fs::Slot::take(out, locked.spec().name.as_str())?;
+    let inputs = Inputs::of(locked)?;
+    if !force && let Some(made) = standing::find(&slot, &inputs) {
+        return Ok(Built { dir: slot.dir(), made, up_to_date: true });
+    }
+    let state = fetch::with_inputs(locked, &cx.store, &cx.remote, cx.report, |fetched| {
+        slot.fill(|work| {
+            let node = assemble::assemble(fetched, &cx.store, cx.report)?;
+            let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
 
-        let manifest = describe(locked, &node, image)?;
-        sys::fs::write_atomic(&work.join("manifest.json"), manifest.to_text()?.as_bytes())?;
-        Ok(manifest)
-    })
+            let manifest = describe(locked, &node, image)?;
+            let text = manifest.to_text()?;
+            sys::fs::write_atomic(&work.join(manifest::FILE), text.as_bytes())?;
+            State::of(work, &inputs, &manifest, &text)
+        })
+    })?;
+    let made = standing::remember(&slot, state, &Inputs::of(locked)?)?;
+    Ok(Built { dir: slot.dir(), made, up_to_date: false })
+}
+
+/// What [`build`] did.
+#[derive(Debug)]
+pub struct Built {
+    /// Where the image stands.
+    pub dir: PathBuf,
+    /// What stands there.
+    pub made: Made,
+    /// Whether it stood there before.
+    pub up_to_date: bool,
 }
 
 /// Boots claims on built images. The images are those of `out`, unchanged.
@@ -141,7 +163,7 @@ fn describe(locked: &Locked, node: &Node, image: Image) -> Result<Manifest> {
 
 /// A built image as the subject of claims.
 fn subject(dir: &Path) -> Result<Subject> {
-    let path = dir.join("manifest.json");
+    let path = dir.join(manifest::FILE);
     if !path.is_file() {
         let fault = Fault::new(Kind::Usage, format!("there is no image in {}", dir.display()));
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -20,16 +20,21 @@ pub(super) struct Args {
     /// Where images go: DIR/<image>/.
     #[arg(long, default_value = "out", value_name = "DIR")]
     out: PathBuf,
+    /// Build also when what stands in DIR is up to date.
+    #[arg(long)]
+    force: bool,
 }
 
 pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let locked = pipeline::bind(spec::load(&args.spec, &global.overlays)?)?;
     let context = global.context(printer)?;
-    let manifest = pipeline::build(&locked, &args.out, &context)?;
-    let dir = args.out.join(&manifest.name);
-    let mut text = format!("{}\n  root hash {}\n", dir.display(), manifest.root_hash);
-    for output in &manifest.outputs {
+    let pipeline::Built { dir, made, up_to_date } = pipeline::build(&locked, &args.out, args.force, &context)?;
+    let note = if up_to_date { " is up to date" } else { "" };
+    let mut text = format!("{}{note}\n  root hash {}\n", dir.display(), made.root_hash);
+    for output in &made.outputs {
         text += &format!("  {:<24} {:>12}  {}\n", output.file, bytes(output.size), output.sha256);
     }
-    printer.result(&text, &json!({"directory": dir, "root-hash": manifest.root_hash, "outputs": manifest.outputs}))
+    let value =
+        json!({"directory": dir, "up-to-date": up_to_date, "root-hash": made.root_hash, "outputs": made.outputs});
+    printer.result(&text, &value)
 }

@@ -2,15 +2,15 @@
 //! name is not fetched, and what does not match it is not used.
 
 use crate::digest::Sha256;
-use crate::error::{Fault, Kind, Result};
+use crate::error::{Fault, Kind, Result, kind_of};
 use crate::lock::{Binary, Locked, Package};
 use crate::remote::Remote;
-use crate::report::{Report, Stage};
+use crate::report::{Event, Report, Stage};
 use crate::resolve::golang::{Program, Toolchain};
 use crate::resolve::{source, toolchain_packages};
 use crate::spec::BinarySource;
 use crate::spec::requests::Use;
-use crate::store::{Store, UnpackedPackage};
+use crate::store::{Check, Store, UnpackedPackage};
 use crate::tree::Content;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// The uses whose packages become parts of the image.
 const UNPACKED: [Use; 3] = [Use::Image, Use::Initrd, Use::Stub];
 
-/// Everything that a build reads, on disk and checked. Only [`fetch`] makes one.
+/// Everything that a build reads, on disk and checked. Only [`with_inputs`] makes one.
 #[derive(Debug)]
 pub struct Fetched {
     locked: Locked,
@@ -55,25 +55,43 @@ impl Fetched {
     }
 }
 
-/// Fetches all that a build needs: the image's packages, `kmod`, and the binaries.
+/// Fetches all that a build needs (the image's packages, `kmod`, and the binaries) and hands it to `use_them`. Damage in
+/// the store that only shows while it is used is mended, and `use_them` is called once more.
 ///
 /// # Errors
-/// [`Kind::Network`], [`Kind::Integrity`] or [`Kind::Environment`], naming the package or binary.
-pub fn fetch(locked: &Locked, store: &Store, remote: &Remote, report: &dyn Report) -> Result<Fetched> {
+/// [`Kind::Network`], [`Kind::Integrity`] or [`Kind::Environment`], naming the package or binary; those of `use_them`.
+pub fn with_inputs<T>(
+    locked: &Locked,
+    store: &Store,
+    remote: &Remote,
+    report: &dyn Report,
+    use_them: impl Fn(&Fetched) -> Result<T>,
+) -> Result<T> {
+    let used = use_them(&fetch(locked, store, remote, Check::Later, report)?);
+    match used {
+        Err(error) if kind_of(&error) == Kind::Integrity => {
+            report.event(Event::Warning { text: format!("{error:#}: the whole store is checked now") });
+            use_them(&fetch(locked, store, remote, Check::Now, report)?)
+        }
+        used => used,
+    }
+}
+
+fn fetch(locked: &Locked, store: &Store, remote: &Remote, check: Check, report: &dyn Report) -> Result<Fetched> {
     let mut packages: BTreeMap<Sha256, &Package> = BTreeMap::new();
     for usage in UNPACKED {
         packages.extend(locked.packages(usage).map(|package| (package.sha256, package)));
     }
-    let unpacked = unpack(&packages.into_values().collect::<Vec<_>>(), store, remote, report)?;
+    let unpacked = unpack(&packages.into_values().collect::<Vec<_>>(), store, remote, check, report)?;
     let kmod = fetch_tool(locked, Use::Kmod, store, remote, report)?;
-    let binaries = binaries(locked, store, remote, report)?;
+    let binaries = binaries(locked, store, remote, check, report)?;
     Ok(Fetched { locked: locked.clone(), unpacked, binaries, kmod })
 }
 
 /// Fetches and extracts the packages of a tool; returns the root of the extracted closure.
 ///
 /// # Errors
-/// As [`fetch`].
+/// As [`with_inputs`].
 pub fn fetch_tool(locked: &Locked, usage: Use, store: &Store, remote: &Remote, report: &dyn Report) -> Result<PathBuf> {
     let packages: Vec<&Package> = locked.packages(usage).collect();
     let debs: Vec<Sha256> = packages.iter().map(|package| package.sha256).collect();
@@ -99,9 +117,10 @@ fn unpack(
     packages: &[&Package],
     store: &Store,
     remote: &Remote,
+    check: Check,
     report: &dyn Report,
 ) -> Result<BTreeMap<Sha256, UnpackedPackage>> {
-    let ready = in_parallel(packages, |package| store.unpacked(&package.sha256))?;
+    let ready = in_parallel(packages, |package| store.unpacked(&package.sha256, check))?;
     let (mut done, mut todo) = (BTreeMap::new(), Vec::new());
     for (package, ready) in packages.iter().zip(ready) {
         match ready {
@@ -134,12 +153,18 @@ fn in_parallel<T: Send>(packages: &[&Package], job: impl Fn(&Package) -> Result<
     results.into_iter().collect()
 }
 
-fn binaries(locked: &Locked, store: &Store, remote: &Remote, report: &dyn Report) -> Result<BTreeMap<String, Content>> {
+fn binaries(
+    locked: &Locked,
+    store: &Store,
+    remote: &Remote,
+    check: Check,
+    report: &dyn Report,
+) -> Result<BTreeMap<String, Content>> {
     let toolchain = Toolchain::new(toolchain_packages(locked.lock()), store, remote, report);
     let mut contents = BTreeMap::new();
     let mut built = false;
     for binary in &locked.lock().binaries {
-        let content = match store.content(&binary.sha256)? {
+        let content = match store.content(&binary.sha256, binary.size, check)? {
             Some(content) => content,
             None => {
                 match source(locked.spec(), &binary.id)? {
@@ -153,7 +178,7 @@ fn binaries(locked: &Locked, store: &Store, remote: &Remote, report: &dyn Report
                     }
                 }
                 let gone = || anyhow::anyhow!("{} vanished from the store", binary.id);
-                store.content(&binary.sha256)?.ok_or_else(gone)?
+                store.content(&binary.sha256, binary.size, Check::Later)?.ok_or_else(gone)?
             }
         };
         contents.insert(binary.id.clone(), content);

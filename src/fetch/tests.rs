@@ -22,17 +22,21 @@ fn with_app() -> (Fixture, Locked) {
 }
 
 fn run(fixture: &Fixture, locked: &Locked, offline: bool) -> Result<Fetched> {
-    let result = fetch(locked, &fixture.store, &fixture.remote(offline), &Silent);
+    let result = fetch(locked, &fixture.store, &fixture.remote(offline), Check::Now, &Silent);
     assert_eq!(std::fs::read_dir(fixture.store.tmp()).unwrap().count(), 0, "nothing half-written stays");
     result
 }
 
 fn app(fetched: &Fetched) -> Vec<u8> {
+    try_app(fetched).unwrap()
+}
+
+fn try_app(fetched: &Fetched) -> Result<Vec<u8>> {
     let (_, package) = fetched.packages(Use::Image).find(|(package, _)| package.name == "app").unwrap();
     let origin: Arc<str> = "deb app 1".into();
     let (_, node) = package.nodes(&origin).find(|(path, _)| *path == b"usr/share/app").unwrap();
     let What::File(content) = node.what else { panic!("not a file") };
-    content.read().unwrap()
+    content.read()
 }
 
 #[test]
@@ -49,27 +53,52 @@ fn a_warm_store_needs_no_network() {
     assert_eq!(fixture.server.asked("_1_amd64.deb"), 10, "nothing that a build does not need");
 }
 
+/// Flips a bit in the middle of every file of the store's packages.
+fn damage(fixture: &Fixture) {
+    let mut todo = ["unpacked", "objects"].map(|dir| fixture.store.dir().join(dir)).to_vec();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(crate::sys::fs::list(&path).unwrap());
+        } else {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1;
+            }
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_damaged_store_is_mended() {
     let (fixture, locked) = with_app();
     run(&fixture, &locked, false).unwrap();
-    for dir in ["unpacked", "objects"] {
-        let mut todo = vec![fixture.store.dir().join(dir)];
-        while let Some(path) = todo.pop() {
-            if path.is_dir() {
-                todo.extend(crate::sys::fs::list(&path).unwrap());
-            } else {
-                let mut bytes = std::fs::read(&path).unwrap();
-                let at = bytes.len() / 2;
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1;
-                }
-                std::fs::write(&path, bytes).unwrap();
-            }
-        }
-    }
+    damage(&fixture);
     assert_eq!(app(&run(&fixture, &locked, false).unwrap()), b"app 1");
     assert_eq!(fixture.server.asked("app_1_amd64.deb"), 2);
+}
+
+#[test]
+fn damage_that_shows_late_is_mended_and_the_work_done_again() {
+    let (fixture, locked) = with_app();
+    run(&fixture, &locked, false).unwrap();
+    // The content itself, of a tar whose size and index are right.
+    let deb = locked.packages(Use::Image).find(|package| package.name == "app").unwrap().sha256;
+    let tar = fixture.store.dir().join(format!("unpacked/{deb}.tar"));
+    let mut bytes = std::fs::read(&tar).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"app 1").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&tar, bytes).unwrap();
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let content = |fetched: &Fetched| {
+        tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        try_app(fetched)
+    };
+    assert_eq!(with_inputs(&locked, &fixture.store, &fixture.remote(false), &Silent, content).unwrap(), b"app 1");
+    assert_eq!(tries.into_inner(), 2);
+    let never = |_: &Fetched| -> Result<()> { Err(Fault::new(Kind::Integrity, "always").into()) };
+    assert!(with_inputs(&locked, &fixture.store, &fixture.remote(false), &Silent, never).is_err(), "not for ever");
 }
 
 #[test]
@@ -129,7 +158,9 @@ fn two_builds_at_once_share_the_work() {
     std::thread::scope(|scope| {
         for store in [&*fixture.store, &second] {
             let (locked, remote) = (&locked, fixture.remote(false));
-            scope.spawn(move || assert_eq!(app(&fetch(locked, store, &remote, &Silent).unwrap()), b"app 1"));
+            scope.spawn(move || {
+                assert_eq!(app(&fetch(locked, store, &remote, Check::Later, &Silent).unwrap()), b"app 1")
+            });
         }
     });
     assert!(fixture.store.has(&locked.packages(Use::Image).next().unwrap().sha256));
@@ -173,15 +204,15 @@ fn a_go_program_is_built_once_and_a_cold_store_must_reach_the_same_bytes() {
     assert_eq!(fixture.resolve(&spec, None).unwrap().lock, lock);
     let locked = lock.bind(spec).unwrap();
     let cold = Store::open(&fixture.dir.path().join("cold")).unwrap();
-    let fetched = fetch(&locked, &cold, &fixture.remote(false), &Silent).unwrap();
+    let fetched = fetch(&locked, &cold, &fixture.remote(false), Check::Later, &Silent).unwrap();
     assert_eq!(fetched.binary("base/tool").unwrap().read().unwrap(), b"program steady \n");
     assert_eq!(crate::sys::fs::list(&cold.dir().join("work")).unwrap(), Vec::<PathBuf>::new());
-    fetch(&locked, &cold, &fixture.remote(true), &Silent).unwrap();
+    fetch(&locked, &cold, &fixture.remote(true), Check::Later, &Silent).unwrap();
 
     let (fixture, spec) = with_go("random");
     let locked = fixture.resolve(&spec, None).unwrap().lock.bind(spec).unwrap();
     let cold = Store::open(&fixture.dir.path().join("cold")).unwrap();
-    let error = fetch(&locked, &cold, &fixture.remote(false), &Silent).unwrap_err();
+    let error = fetch(&locked, &cold, &fixture.remote(false), Check::Later, &Silent).unwrap_err();
     assert_eq!(kind_of(&error), Kind::Integrity);
     assert!(format!("{error:#}").contains("base/tool was built to"), "{error:#}");
 }

@@ -155,7 +155,8 @@ const KILLED: &str = "NODELITH_TEST_KILLED";
 #[expect(clippy::disallowed_methods, reason = "a second process of this very test, to be killed")]
 fn a_killed_build_leaves_the_old_output_or_the_new_one() {
     let publish = |out: &Path, text: &str| {
-        crate::sys::fs::publish_dir(out, "worker", |work| Ok(built(text, &[], work)?.outputs)).unwrap()
+        let slot = crate::sys::fs::Slot::take(out, "worker").unwrap();
+        slot.fill(|work| Ok(built(text, &[], work)?.outputs)).unwrap()
     };
     if let Some(out) = std::env::var_os(KILLED) {
         loop {

@@ -234,17 +234,18 @@ impl Binaries<'_> {
 
     /// A binary whose digest the spec gives, but not its size.
     fn download(&self, id: &str, url: &str, sha256: &Sha256) -> Result<(Sha256, u64)> {
-        if self.store.object(sha256)?.is_none() {
+        let path = if let Some(path) = self.store.object(sha256)? {
+            path
+        } else {
             let bytes = self.remote.bytes(id, &[url.to_owned()], MAX_BINARY)?;
             let found = Sha256::of(&bytes);
             if found != *sha256 {
                 let fault = Fault::new(Kind::Integrity, format!("{url} hashes to {found}, but {id} is {sha256}"));
                 return Err(fault.hint("check the role's url and sha256 against the publisher's").into());
             }
-            self.store.ensure(sha256, bytes.len() as u64, |sink| sink(&bytes))?;
-        }
-        let content = self.store.content(sha256)?.ok_or_else(|| anyhow::anyhow!("{id} vanished from the store"))?;
-        Ok((*sha256, content.size))
+            self.store.ensure(sha256, bytes.len() as u64, |sink| sink(&bytes))?
+        };
+        Ok((*sha256, sys::fs::stamp(&path)?.size))
     }
 }
 

@@ -31,6 +31,16 @@ use std::sync::Arc;
 /// The parts that hold something worth keeping.
 const PARTS: &[&str] = &["objects", "unpacked", "tools", "built", "memo", "work", "tmp"];
 
+/// When the bytes of what a build reads are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Each content when it is read: most of a warm build's input is not read at all. Whoever meets damage looks again
+    /// with [`Check::Now`], which finds and removes what is damaged.
+    Later,
+    /// Every byte before anything is used.
+    Now,
+}
+
 /// A store in a directory.
 #[derive(Debug)]
 pub struct Store {
@@ -164,15 +174,17 @@ impl Store {
         Ok(None)
     }
 
-    /// An object as a content of a tree, its bytes checked.
+    /// An object as a content of a tree. One that is damaged, or seen to have another size, counts as missing.
     ///
     /// # Errors
     /// As [`Store::object`].
-    pub fn content(&self, sha256: &Sha256) -> Result<Option<Content>> {
-        let Some(path) = self.object(sha256)? else { return Ok(None) };
-        let file = sys::fs::open(&path)?;
-        let size = file.metadata().blame(Kind::Environment, || format!("reading {}", path.display()))?.len();
-        Ok(Some(Content::in_source(*sha256, size, Arc::new(FileSource(file)), 0)))
+    pub fn content(&self, sha256: &Sha256, size: u64, check: Check) -> Result<Option<Content>> {
+        let path = self.object_path(sha256);
+        let right_size = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
+        if (check == Check::Now || !right_size) && self.object(sha256)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Content::in_source(*sha256, size, Arc::new(FileSource(sys::fs::open(&path)?)), 0)))
     }
 
     /// Makes sure that an object is there: returns it, or has it made. Two processes that want the same object make it
@@ -292,7 +304,11 @@ pub fn pour(
     }
 }
 
-fn hash_file(path: &Path) -> Result<(Sha256, u64)> {
+/// The digest and size of a host file.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn hash_file(path: &Path) -> Result<(Sha256, u64)> {
     let mut reader = Hashing::new(sys::fs::open(path)?);
     let mut buffer = vec![0; 1 << 17];
     loop {

@@ -1,6 +1,6 @@
 //! Packages decoded once: the decompressed `data.tar` with an index of its files, so that a warm build never runs xz.
 
-use super::{FileSource, Store, cannot_write, hash_file};
+use super::{Check, FileSource, Store, cannot_write, hash_file};
 use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::format::deb::{self, Entry, EntryWhat};
@@ -28,6 +28,17 @@ struct Index {
     tar: Sha256,
     control: String,
     entries: Vec<Entry>,
+}
+
+impl Index {
+    /// Where the last file's bytes end.
+    fn end(&self) -> u64 {
+        let ends = self.entries.iter().filter_map(|entry| match entry.what {
+            EntryWhat::File { size, offset, .. } => Some(offset + size),
+            _ => None,
+        });
+        ends.max().unwrap_or(0)
+    }
 }
 
 impl UnpackedPackage {
@@ -64,22 +75,24 @@ impl std::fmt::Debug for UnpackedPackage {
 }
 
 impl Store {
-    /// A package that was unpacked before, its bytes checked. Damaged ones are removed and count as missing.
+    /// A package that was unpacked before. One that is damaged, or seen to be cut off, is removed and counts as missing.
     ///
     /// # Errors
     /// [`Kind::Environment`] when the store cannot be read.
-    pub fn unpacked(&self, deb: &Sha256) -> Result<Option<UnpackedPackage>> {
+    pub fn unpacked(&self, deb: &Sha256, check: Check) -> Result<Option<UnpackedPackage>> {
         let (tar, index_path) = self.unpacked_paths(deb);
         if !tar.is_file() || !index_path.is_file() {
             return Ok(None);
         }
-        if let Some(index) = parse_index(&sys::fs::read(&index_path)?)
-            && hash_file(&tar)?.0 == index.tar
-        {
-            return Ok(Some(UnpackedPackage {
-                index: Arc::new(index),
-                source: Arc::new(FileSource(sys::fs::open(&tar)?)),
-            }));
+        if let Some(index) = parse_index(&sys::fs::read(&index_path)?) {
+            let file = sys::fs::open(&tar)?;
+            let sound = match check {
+                Check::Now => hash_file(&tar)?.0 == index.tar,
+                Check::Later => file.metadata().is_ok_and(|metadata| metadata.len() >= index.end()),
+            };
+            if sound {
+                return Ok(Some(UnpackedPackage { index: Arc::new(index), source: Arc::new(FileSource(file)) }));
+            }
         }
         sys::fs::remove(&index_path)?;
         sys::fs::remove(&tar)?;
@@ -92,7 +105,7 @@ impl Store {
     /// [`Kind::Integrity`] when the object is missing, damaged or not a sound package; [`Kind::Environment`] when there is no room.
     pub fn unpack(&self, deb: &Sha256) -> Result<UnpackedPackage> {
         let _lock = self.lock(&format!("{deb}.unpack"))?;
-        if let Some(done) = self.unpacked(deb)? {
+        if let Some(done) = self.unpacked(deb, Check::Now)? {
             return Ok(done);
         }
         let (tar, index_path) = self.unpacked_paths(deb);

@@ -46,7 +46,7 @@ fn only_the_right_bytes_become_an_object() {
         assert_eq!(files(store.dir()), Vec::<PathBuf>::new());
     }
     assert_eq!(put(&store, b"right"), want);
-    assert_eq!(store.content(&want).unwrap().unwrap().read().unwrap(), b"right");
+    assert_eq!(store.content(&want, 5, Check::Later).unwrap().unwrap().read().unwrap(), b"right");
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn damage_is_found_and_removed() {
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(store.unpacked(&deb).unwrap().is_none(), "{suffix}");
+        assert!(store.unpacked(&deb, Check::Now).unwrap().is_none(), "{suffix}");
         store.unpack(&deb).unwrap();
-        assert!(store.unpacked(&deb).unwrap().is_some(), "{suffix}");
+        assert!(store.unpacked(&deb, Check::Now).unwrap().is_some(), "{suffix}");
     }
 }
 

@@ -111,21 +111,49 @@ pub fn temp_dir_in(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
         .blame(Kind::Environment, || format!("making a temporary directory in {}", parent.display()))
 }
 
-/// Makes `out/<name>` anew: `make` fills a directory beside it, which then takes its place in one step. One process at a
-/// time; others wait. Killed at any moment, the old directory stays or the new one is complete; what a killed process
-/// left beside it goes with the next call.
-///
-/// # Errors
-/// Those of `make`; [`Kind::Environment`], naming the path. The old directory is untouched then.
-pub fn publish_dir<T>(out: &Path, name: &str, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    make_dir(out)?;
-    let _alone = lock(&out.join(format!(".{name}.lock")))?;
-    let prefix = format!(".{name}.build-");
-    sweep(out, &prefix)?;
-    let work = temp_dir_in(out, &prefix)?;
-    let made = make(work.path())?;
-    replace_dir(work, &out.join(name))?;
-    Ok(made)
+/// The place of `out/<name>`, held by this process alone: others that want it wait.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    out: &'a Path,
+    name: &'a str,
+    _alone: Flock,
+}
+
+impl<'a> Slot<'a> {
+    /// Takes the place. What a killed process left beside it goes now.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`], naming the path.
+    pub fn take(out: &'a Path, name: &'a str) -> Result<Self> {
+        make_dir(out)?;
+        let alone = lock(&out.join(format!(".{name}.lock")))?;
+        sweep(out, &format!(".{name}.build-"))?;
+        Ok(Self { out, name, _alone: alone })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.out.join(self.name)
+    }
+
+    /// A file beside the directory, for what is to be known of it: `.<name>.<kind>`.
+    #[must_use]
+    pub fn beside(&self, kind: &str) -> PathBuf {
+        self.out.join(format!(".{}.{kind}", self.name))
+    }
+
+    /// Makes the directory anew: `make` fills one beside it, which then takes its place in one step. Killed at any
+    /// moment, the old directory stays or the new one is complete.
+    ///
+    /// # Errors
+    /// Those of `make`; [`Kind::Environment`], naming the path. The old directory is untouched then.
+    pub fn fill<T>(&self, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let work = temp_dir_in(self.out, &format!(".{}.build-", self.name))?;
+        let made = make(work.path())?;
+        replace_dir(work, &self.dir())?;
+        Ok(made)
+    }
 }
 
 /// Puts a finished directory in the place of another, in one step: whoever looks sees the old one or the new one.
@@ -305,6 +333,50 @@ pub fn kind(path: &Path) -> Result<FileKind> {
     } else {
         FileKind::Other
     })
+}
+
+/// What a file system says of a file without reading it. Writing to the file changes it, also when the time of its last
+/// change is set back afterwards: no program can set the time of the inode's.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    /// The inode's number.
+    pub inode: u64,
+    /// Type and permissions, as in `st_mode`.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+    /// When the content was last changed: seconds and nanoseconds since 1970.
+    pub changed: (i64, i64),
+    /// When anything about the inode was last changed.
+    pub inode_changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self {
+            inode: metadata.ino(),
+            mode: metadata.mode(),
+            size: metadata.size(),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            inode_changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The stamp of a path, links not followed.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn stamp(path: &Path) -> Result<Stamp> {
+    let metadata = fs::symlink_metadata(path).blame(Kind::Environment, || format!("reading {}", path.display()))?;
+    Ok(Stamp::of(&metadata))
+}
+
+/// The stamp of the running program, also when another file has its name by now; `None` where the kernel does not tell.
+#[must_use]
+pub fn program_stamp() -> Option<Stamp> {
+    Some(Stamp::of(&fs::metadata("/proc/self/exe").ok()?))
 }
 
 /// Writes a new file that only its owner may read, whole or not at all.
