@@ -90,6 +90,7 @@ pub const ROLE: &[Table] = &[
                 false,
                 "Every socket beyond loopback that the role opens: protocol, port, process. `nodelith test` refuses any other.",
             ),
+            key("private", "a list of paths", false, "Files of `rootfs/` that only root may read, mode 0600."),
             key("variables", "a table", false, "`[variables.<name>]`, below."),
             key("binaries", "a table", false, "`[binaries.<name>]`, below."),
             key("certificates", "a table", false, "`[certificates.<name>]`, below."),

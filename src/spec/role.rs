@@ -23,6 +23,8 @@ pub struct Role {
     pub units: Vec<String>,
     /// Listeners beyond loopback that the role opens.
     pub listeners: Vec<Listener>,
+    /// Files of `rootfs/` that only root may read, as they are called in the image.
+    pub private: Vec<String>,
     /// Variables by name.
     pub variables: BTreeMap<Name, Variable>,
     /// Binaries from other sources than Debian, by name.
