@@ -9,7 +9,7 @@
 //! | `pipeline` | the story: lock, build, test as a list of stages |
 //! | `trial` | image + claims → verdict |
 //! | `standing` | whether what stands in `out/` is what its inputs would make now |
-//! | `image` | tree → EROFS → verity → UKI → disk |
+//! | `image` | tree → EROFS → verity → UKI → disk; a container's tree → OCI archive |
 //! | `assemble` | packages, roles, accounts, units → tree |
 //! | `fetch` | locked → fetched: every object verified and in the store |
 //! | `resolve` | spec + indexes → lock; the only stage that chooses |
