@@ -15,7 +15,7 @@
 use super::kernel::{FAST_HASH, put_all};
 use crate::error::{Fault, Kind, Result};
 use crate::format::elf;
-use crate::tree::{Tree, What, show};
+use crate::tree::{Content, Tree, What, show};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -122,12 +122,15 @@ const MASKED: &[&str] = &[
     "systemd-ask-password-console.path",
 ];
 
+/// What a program or library needs; nothing when it is neither. [`elf::needs`], or something that remembers its answers.
+pub(super) type Needs<'a> = &'a dyn Fn(&Content) -> Result<Option<elf::Elf>>;
+
 /// Builds the initrd's tree from the merged packages of its use and the kernel's modules for it.
 ///
 /// # Errors
 /// [`Kind::Build`] when a package lacks a file that is taken by name, or no package has a needed library.
-pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str) -> Result<Tree> {
-    let mut taking = Taking { from: packages, into: Tree::new(), seen: BTreeSet::new() };
+pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str, needs: Needs<'_>) -> Result<Tree> {
+    let mut taking = Taking { from: packages, into: Tree::new(), seen: BTreeSet::new(), needs };
     for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         taking.into.symlink(link, target, &origin())?;
         taking.into.directory(target, 0o755, &origin())?;
@@ -159,6 +162,7 @@ struct Taking<'a> {
     from: &'a Tree,
     into: Tree,
     seen: BTreeSet<String>,
+    needs: Needs<'a>,
 }
 
 impl Taking<'_> {
@@ -188,9 +192,9 @@ impl Taking<'_> {
                 self.take(&target)
             }
             What::File(content) => {
-                let bytes = content.read()?;
+                let needs = (self.needs)(content)?;
                 self.into.put(path, node)?;
-                elf::needs(&bytes)?.map_or(Ok(()), |needs| self.take_needs(path, &needs))
+                needs.map_or(Ok(()), |needs| self.take_needs(path, &needs))
             }
             _ => self.into.put(path, node),
         }
@@ -401,8 +405,12 @@ mod tests {
         tree
     }
 
+    fn needs(content: &Content) -> Result<Option<elf::Elf>> {
+        elf::needs(&content.read()?)
+    }
+
     fn build() -> Tree {
-        initrd(&packages(), &Tree::new(), "ID=x\n").unwrap()
+        initrd(&packages(), &Tree::new(), "ID=x\n", &needs).unwrap()
     }
 
     #[test]
@@ -454,7 +462,7 @@ mod tests {
         for gone in ["usr/sbin/dmsetup", "usr/lib/x86_64-linux-gnu/libc.so.6"] {
             let mut packages = packages();
             packages.remove(gone);
-            let error = initrd(&packages, &Tree::new(), "").unwrap_err();
+            let error = initrd(&packages, &Tree::new(), "", &needs).unwrap_err();
             assert_eq!(crate::error::kind_of(&error), Kind::Build);
             assert!(error.to_string().contains(gone.rsplit('/').next().unwrap()), "{error}");
         }

@@ -6,6 +6,7 @@ mod completions;
 mod inspect;
 mod lock;
 mod output;
+mod size;
 mod test;
 mod token;
 

@@ -9,4 +9,5 @@ pub mod fat;
 pub mod gpt;
 pub mod pe;
 pub mod qcow2;
+pub mod treemap;
 pub mod verity;

@@ -2,7 +2,7 @@
 //!
 //! Formats: <https://uapi-group.org/specifications/specs/unified_kernel_image/> and Microsoft's PE specification.
 
-use crate::error::{Fault, Kind, Result};
+use crate::error::{Blame, Fault, Kind, Result};
 use object::LittleEndian as LE;
 use object::read::pe::{ImageNtHeaders as _, ImageOptionalHeader as _, PeFile64};
 
@@ -133,6 +133,18 @@ fn checksum(file: &mut [u8], field: usize) -> Result<u32> {
     Ok(u32::try_from(sum + file.len() as u64)?)
 }
 
+/// The sections of a unified kernel image: name, bytes.
+///
+/// # Errors
+/// [`Kind::Integrity`] when it is no 64-bit PE file.
+pub fn sections(file: &[u8]) -> Result<Vec<(String, u64)>> {
+    use object::read::{Object as _, ObjectSection as _};
+    let doing = || "reading the unified kernel image".to_owned();
+    let file = PeFile64::parse(file).blame(Kind::Integrity, doing)?;
+    let named = file.sections().map(|section| Ok((section.name()?.to_owned(), section.size())));
+    named.collect::<object::Result<_>>().blame(Kind::Integrity, doing)
+}
+
 /// A PE program of one section whose headers have room for `room` more.
 #[cfg(test)]
 pub(crate) fn sample_stub(room: usize) -> Vec<u8> {
@@ -187,6 +199,8 @@ mod tests {
         assert_eq!(data(".cmdline"), b"quiet");
         assert_eq!(data(".initrd"), initrd);
         assert_eq!(data(".linux"), b"MZkernel");
+        let sizes = sections(&out).unwrap();
+        assert!(sizes.contains(&(".initrd".into(), 10_000)) && sizes.contains(&(".cmdline".into(), 5)), "{sizes:?}");
         let mut end = 0;
         for section in file.sections() {
             assert!(section.address() >= end && section.address().is_multiple_of(4096));

@@ -1,6 +1,6 @@
 //! What is written is read back by `erofs-rs`, which shares no code with the writer.
 
-use super::{Body, EXTENT, Extent, Options, locate, pack, write};
+use super::{Body, EXTENT, Extent, Measured, Options, locate, measure, pack, write};
 use crate::error::{Kind, kind_of};
 use crate::tree::{Node, Tree, What};
 use erofs_rs::EroFS;
@@ -54,8 +54,43 @@ fn same_as_read_back(tree: &Tree, bytes: &[u8]) {
         seen += 1;
     }
     assert_eq!(seen, tree.len(), "paths were lost");
+    measures_as_written(tree, bytes);
     let root = fs.get_inode(fs.super_block().root_inode_id()).unwrap();
     assert_eq!(root.permissions().mode(), u32::from(tree.get("").unwrap().mode));
+}
+
+fn measures_as_written(tree: &Tree, bytes: &[u8]) {
+    let measured = measure(&mut Cursor::new(bytes)).unwrap();
+    let size = |node: &Node| match &node.what {
+        What::File(content) => Some(content.size),
+        What::HardLink(target) => match &tree.get(target).unwrap().what {
+            What::File(content) => Some(content.size),
+            _ => None,
+        },
+        _ => None,
+    };
+    let wanted: BTreeMap<Vec<u8>, u64> =
+        tree.iter().filter_map(|(path, node)| Some((path.to_vec(), size(node)?))).collect();
+    assert_eq!(measured.iter().map(|(path, found)| (path.clone(), found.content)).collect::<BTreeMap<_, _>>(), wanted);
+    assert!(measured.values().map(|found| found.stored).sum::<u64>() < bytes.len() as u64);
+}
+
+#[test]
+fn shared_data_is_measured_once() {
+    let mut tree = Tree::new();
+    tree.file("a", 0o644, noise(3 * 4096, 1), &origin()).unwrap();
+    tree.file("b", 0o644, noise(3 * 4096, 1), &origin()).unwrap();
+    tree.put("c", Node::new(What::HardLink(b"a".to_vec()), 0o644, &origin())).unwrap();
+    tree.file("d", 0o644, b"0123456789".repeat(10_000), &origin()).unwrap();
+    tree.file("e/empty", 0o644, b"", &origin()).unwrap();
+    let measured = measure(&mut Cursor::new(image(&tree))).unwrap();
+    let file = |content, stored| Measured { content, stored };
+    assert_eq!(measured[&b"a"[..]], file(12_288, 12_288));
+    assert_eq!((measured[&b"b"[..]], measured[&b"c"[..]]), (file(12_288, 0), file(12_288, 0)));
+    // One block of zstd, and an index of 8 bytes for each of 25 logical clusters behind a head of 16.
+    assert_eq!(measured[&b"d"[..]], file(100_000, 4096 + 16 + 25 * 8));
+    assert_eq!(measured[&b"e/empty"[..]], file(0, 0));
+    assert_eq!(kind_of(&measure(&mut Cursor::new(vec![0; 8192])).unwrap_err()), Kind::Integrity);
 }
 
 fn same_inode(tree: &Tree, path: &[u8], node: &Node, fs: &EroFS<SliceImage<'_>>, inode: erofs_rs::types::Inode) {
