@@ -201,6 +201,11 @@ fn what_the_format_cannot_hold_is_refused() {
         tree.get_mut("f").unwrap().xattrs.insert(b"btrfs.x".to_vec(), Vec::new());
     });
     assert!(said.contains("`f`") && said.contains("btrfs.x"), "{said}");
+    let named =
+        |name: Vec<u8>| move |tree: &mut Tree| drop(tree.get_mut("f").unwrap().xattrs.insert(name.clone(), Vec::new()));
+    // Longer by one than Linux takes, though what stands behind the class would fit.
+    assert!(refused(&named([&b"user."[..], &[b'n'; 251]].concat())).contains("over 255 bytes"));
+    assert!(refused(&named(b"user.a\0b".to_vec())).contains("zero byte"));
     refused(&|tree| tree.put("d", Node::new(What::CharDevice(1, 1 << 20), 0, &o)).unwrap());
     refused(&|tree| tree.put("h", Node::new(What::HardLink(b"gone".to_vec()), 0, &o)).unwrap());
     refused(&|tree| tree.put("h", Node::new(What::HardLink(Vec::new()), 0, &o)).unwrap());
