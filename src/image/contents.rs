@@ -49,7 +49,8 @@ pub fn contents(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
 
     let kernel_image = sys::fs::read(&dir.join(format!("{}.efi", manifest.name)))?;
     let mut rest = kernel_image.len() as u64;
-    for (name, size) in pe::sections(&kernel_image)? {
+    for (name, bytes) in pe::sections(&kernel_image)? {
+        let size = bytes.len() as u64;
         let what = match name.as_str() {
             ".linux" => "kernel",
             ".initrd" => "initrd",
