@@ -23,6 +23,8 @@ pub struct Role {
     pub units: Vec<String>,
     /// Listeners beyond loopback that the role opens.
     pub listeners: Vec<Listener>,
+    /// Containers that are imported at boot: each a spec of its own, found beside the machine's.
+    pub preload: Vec<super::Spec>,
     /// Variables by name.
     pub variables: BTreeMap<Name, Variable>,
     /// Binaries from other sources than Debian, by name.
