@@ -5,6 +5,7 @@ use super::taking::Taking;
 use super::{packages, roles, settle};
 use crate::error::{Fault, Kind, Result};
 use crate::fetch::Fetched;
+use crate::format::elf;
 use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
 use crate::spec::{Container, Spec};
@@ -34,7 +35,8 @@ pub fn container(inputs: &Fetched, container: &Container, report: &dyn Report) -
 
 /// The listed paths with what they need, and the licences of the packages that they come from.
 fn chosen(packages: &Tree, only: &[String], whose: &str) -> Result<Tree> {
-    let mut taking = Taking::new(packages, whose, &Arc::from("assemble container"))?;
+    let mut taking =
+        Taking::new(packages, whose, &Arc::from("assemble container"), &|content| elf::needs(&content.read()?))?;
     for path in only {
         taking.take(path)?;
     }

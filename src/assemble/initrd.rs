@@ -13,7 +13,7 @@
 //! The root must have the directories `/var`, `/proc`, `/sys`, `/dev`, `/run` and an empty file `/etc/machine-id`.
 
 use super::kernel::{FAST_HASH, put_all};
-use super::taking::Taking;
+use super::taking::{Needs, Taking};
 use crate::error::Result;
 use crate::tree::{Tree, show};
 use std::sync::Arc;
@@ -123,8 +123,8 @@ const MASKED: &[&str] = &[
 ///
 /// # Errors
 /// [`Kind::Build`] when a package lacks a file that is taken by name, or no package has a needed library.
-pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str) -> Result<Tree> {
-    let mut taking = Taking::new(packages, "the initrd", &origin())?;
+pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str, needs: Needs<'_>) -> Result<Tree> {
+    let mut taking = Taking::new(packages, "the initrd", &origin(), needs)?;
     for path in PROGRAMS.iter().chain(FILES) {
         taking.take(path)?;
     }
@@ -295,6 +295,7 @@ mod tests {
     use crate::assemble::taking::LIBRARIES;
     use crate::error::Kind;
     use crate::format::elf;
+    use crate::tree::Content;
     use crate::tree::What;
 
     /// Packages with every file that is taken by name; udevadm is a real program, this one.
@@ -324,8 +325,12 @@ mod tests {
         tree
     }
 
+    fn needs(content: &Content) -> Result<Option<elf::Elf>> {
+        elf::needs(&content.read()?)
+    }
+
     fn build() -> Tree {
-        initrd(&packages(), &Tree::new(), "ID=x\n").unwrap()
+        initrd(&packages(), &Tree::new(), "ID=x\n", &needs).unwrap()
     }
 
     #[test]
@@ -377,7 +382,7 @@ mod tests {
         for gone in ["usr/sbin/dmsetup", "usr/lib/x86_64-linux-gnu/libc.so.6"] {
             let mut packages = packages();
             packages.remove(gone);
-            let error = initrd(&packages, &Tree::new(), "").unwrap_err();
+            let error = initrd(&packages, &Tree::new(), "", &needs).unwrap_err();
             assert_eq!(crate::error::kind_of(&error), Kind::Build);
             assert!(error.to_string().contains(gone.rsplit('/').next().unwrap()), "{error}");
         }

@@ -16,6 +16,7 @@ pub use container::container;
 use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::fetch::Fetched;
+use crate::format::elf;
 use crate::lock::Locked;
 use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
@@ -95,7 +96,8 @@ pub fn assemble(inputs: &Fetched, preloads: &[Preload], store: &Store, report: &
     units::enable(&mut root, &spec.roles)?;
     settle::settle(&mut root, &os_release)?;
 
-    let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &initrd_modules, &os_release)?;
+    let needs = |content: &Content| needs(content, store);
+    let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &initrd_modules, &os_release, &needs)?;
     let stub = packages(inputs, Use::Stub)?;
     let stub = stub
         .content("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
@@ -122,6 +124,19 @@ fn packages(inputs: &Fetched, usage: Use) -> Result<Tree> {
         Part { name: &package.name, control: unpacked.control(), nodes, origin }
     });
     merge::merge(&parts.collect::<Vec<_>>())
+}
+
+/// Smaller files are read faster than what is known of them is looked up.
+const KEPT_FROM: u64 = 16 << 10;
+
+/// What a program needs, read out of it at most once.
+fn needs(content: &Content, store: &Store) -> Result<Option<elf::Elf>> {
+    let read = || elf::needs(&content.read()?);
+    if content.size < KEPT_FROM {
+        return read();
+    }
+    let text = store.memo_bytes("elf-1", &content.digest, || Ok(serde_json::to_vec(&read()?)?))?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 /// Debian's os-release with the image's own name and version: the first digits of the lock's digest.

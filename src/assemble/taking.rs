@@ -4,12 +4,15 @@
 use super::merge::MERGED;
 use crate::error::{Fault, Kind, Result};
 use crate::format::elf;
-use crate::tree::{Tree, What, show};
+use crate::tree::{Content, Tree, What, show};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where Debian has libraries.
 pub(super) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// What a program or library needs; nothing when it is neither. [`elf::needs`], or something that remembers its answers.
+pub(super) type Needs<'a> = &'a dyn Fn(&Content) -> Result<Option<elf::Elf>>;
 
 /// A tree that is filled from another.
 pub(super) struct Taking<'a> {
@@ -20,6 +23,7 @@ pub(super) struct Taking<'a> {
     seen: BTreeSet<String>,
     /// `the initrd`, for messages.
     whose: &'a str,
+    needs: Needs<'a>,
 }
 
 impl<'a> Taking<'a> {
@@ -27,13 +31,13 @@ impl<'a> Taking<'a> {
     ///
     /// # Errors
     /// Never in practice: an empty tree takes links.
-    pub(super) fn new(from: &'a Tree, whose: &'a str, origin: &Arc<str>) -> Result<Self> {
+    pub(super) fn new(from: &'a Tree, whose: &'a str, origin: &Arc<str>, needs: Needs<'a>) -> Result<Self> {
         let mut into = Tree::new();
         for name in MERGED {
             into.directory(&format!("usr/{name}"), 0o755, origin)?;
             into.symlink(name, &format!("usr/{name}"), origin)?;
         }
-        Ok(Self { from, into, seen: BTreeSet::new(), whose })
+        Ok(Self { from, into, seen: BTreeSet::new(), whose, needs })
     }
 
     /// Takes a path, what its links lead to, what is below it, and the libraries that its programs need.
@@ -65,9 +69,9 @@ impl<'a> Taking<'a> {
                 self.take(&target)
             }
             What::File(content) => {
-                let bytes = content.read()?;
+                let needs = (self.needs)(content)?;
                 self.into.put(path, node)?;
-                elf::needs(&bytes)?.map_or(Ok(()), |needs| self.take_needs(path, &needs))
+                needs.map_or(Ok(()), |needs| self.take_needs(path, &needs))
             }
             _ => self.into.put(path, node),
         }

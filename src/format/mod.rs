@@ -10,4 +10,5 @@ pub mod gpt;
 pub mod oci;
 pub mod pe;
 pub mod qcow2;
+pub mod treemap;
 pub mod verity;
