@@ -15,7 +15,8 @@ use std::path::PathBuf;
 Examples:
   nodelith inspect spec image-specs/worker.toml          roles and values, defaults included
   nodelith inspect credentials image-specs/worker.toml   what a machine can be told when it boots
-  nodelith inspect why out/worker /usr/bin/curl          which package or role brought a path")]
+  nodelith inspect why out/worker /usr/bin/curl          which package or role brought a path
+  nodelith inspect size out/worker --svg worker.svg      where the bytes come from, and a treemap")]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
@@ -44,6 +45,20 @@ enum What {
         image: PathBuf,
         /// The path inside the image.
         path: String,
+    },
+    /// What the bytes of a built image are, by package, role and file.
+    Size {
+        /// The image's directory, such as out/worker, or its spec.
+        image: PathBuf,
+        /// Where the images of specs are: DIR/<image>/.
+        #[arg(long, default_value = "out", value_name = "DIR")]
+        out: PathBuf,
+        /// Draw a treemap of it into this file.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+        /// How many rows of each table to show.
+        #[arg(long, default_value_t = 25, value_name = "N")]
+        rows: usize,
     },
 }
 
@@ -90,6 +105,7 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
                 .map(|(path, entry)| format!("{} {:>7} {path}  ({})\n", entry.mode, entry.owner, entry.origin));
             printer.result(&rows.collect::<String>(), &serde_json::to_value(&manifest.paths)?)
         }
+        What::Size { image, out, svg, rows } => super::size::run(image, out, svg.as_ref(), *rows, printer),
         What::Why { image, path } => {
             let manifest = read(image)?;
             let path = format!("/{}", path.trim_start_matches('/'));

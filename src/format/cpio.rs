@@ -2,6 +2,7 @@
 //!
 //! Format: `Documentation/driver-api/early-userspace/buffer-format.rst` of Linux.
 
+use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::tree::{Content, Node, Tree, What, show};
 use cpio::newc::{Builder, trailer};
@@ -11,10 +12,36 @@ use std::io::Write as _;
 /// zstd's level for the initrd: it is unpacked on every boot, and decompression costs the same at each level.
 const LEVEL: i32 = 3;
 
-/// Names the function [`compress`] with all that decides its result besides the bytes.
+/// Names [`archive`] and [`compress`] with all that decides their result besides the tree and the epoch, for whoever
+/// keeps results by [`digest`]. A test holds the archive's bytes to the first number.
 #[must_use]
-pub fn compress_version() -> String {
-    format!("initrd-1-zstd-{}", zstd::zstd_safe::version_number())
+pub fn version() -> String {
+    format!("initrd-2-zstd-{}", zstd::zstd_safe::version_number())
+}
+
+/// The digest of all that decides an archive; no file is read for it.
+///
+/// # Errors
+/// [`Kind::Internal`] never in practice: nothing is written anywhere.
+pub fn digest(tree: &Tree, epoch: u64) -> Result<Sha256> {
+    let mut all = Hashing::new(std::io::sink());
+    let mut say = |path: &[u8], node: &Node| {
+        write!(all, "{} {:o} ", path.len(), node.mode)?;
+        all.write_all(path)?;
+        match &node.what {
+            What::Directory => write!(all, "d"),
+            What::File(content) => write!(all, "f {} {}", content.digest, content.size),
+            What::Symlink(target) => write!(all, "l {} ", target.len()).and_then(|()| all.write_all(target)),
+            What::HardLink(target) => write!(all, "h {} ", target.len()).and_then(|()| all.write_all(target)),
+            What::CharDevice(major, minor) => write!(all, "c {major} {minor}"),
+            What::BlockDevice(major, minor) => write!(all, "b {major} {minor}"),
+            What::Fifo => write!(all, "p"),
+            What::Socket => write!(all, "s"),
+        }
+    };
+    let told = tree.iter().try_for_each(|(path, node)| say(path, node));
+    told.and_then(|()| write!(all, "epoch {epoch}")).blame(Kind::Internal, || "naming an initrd".into())?;
+    Ok(all.finish().1)
 }
 
 /// Compresses an archive as one zstd frame (the kernel needs `CONFIG_RD_ZSTD`).
@@ -70,6 +97,43 @@ pub fn archive(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
         out = writer.finish().blame(Kind::Internal, doing)?;
     }
     trailer(out).blame(Kind::Internal, || "ending the initrd".into())
+}
+
+/// The first path, in the order of the archives, at which two of them differ; `None` when they are equal.
+///
+/// # Errors
+/// [`Kind::Integrity`] when one of them cannot be read up to there.
+pub fn difference(one: &[u8], other: &[u8]) -> Result<Option<String>> {
+    let (mut one, mut other) = (one, other);
+    while one != other {
+        let (mine, theirs) = (entry(one)?, entry(other)?);
+        let (Some((name, len)), Some((other_name, other_len))) = (mine, theirs) else {
+            return Ok(mine.or(theirs).map(|(name, _)| name.to_owned()).or_else(|| Some("behind its end".into())));
+        };
+        if one[..len] != other[..other_len] {
+            return Ok(Some(name.min(other_name).to_owned()));
+        }
+        (one, other) = (&one[len..], &other[other_len..]);
+    }
+    Ok(None)
+}
+
+/// The name of an archive's first entry, and how many bytes the entry takes; `None` at its end.
+fn entry(archive: &[u8]) -> Result<Option<(&str, usize)>> {
+    let refuse = || Fault::new(Kind::Integrity, "the initrd is no cpio archive");
+    let field = |number: usize| -> Option<usize> {
+        let text = std::str::from_utf8(archive.get(6 + 8 * number..14 + 8 * number)?).ok()?;
+        usize::try_from(u32::from_str_radix(text, 16).ok()?).ok()
+    };
+    let read = || -> Option<(&str, usize)> {
+        let (body, name) = (field(6)?, field(11)?);
+        let end = 110usize.checked_add(name)?;
+        let name = archive.get(110..end)?.split(|c| *c == 0).next()?;
+        let len = end.next_multiple_of(4).checked_add(body)?.next_multiple_of(4);
+        (archive.starts_with(b"070701") && len <= archive.len()).then_some((std::str::from_utf8(name).ok()?, len))
+    };
+    let (name, len) = read().ok_or_else(refuse)?;
+    Ok((name != "TRAILER!!!").then_some((name, len)))
 }
 
 /// What follows an entry's header.
@@ -173,12 +237,67 @@ mod tests {
         assert_eq!((init.1, init.4.as_slice()), (0o120_777, &b"usr/bin/init"[..]));
     }
 
+    /// Whoever changes the archive's bytes changes the number in [`version`], and then this digest.
+    #[test]
+    fn the_archive_is_that_of_its_version() {
+        assert!(version().starts_with("initrd-2-"));
+        assert_eq!(
+            Sha256::of(&archive(&tree(), 77).unwrap()).to_string(),
+            "9cb50da09391b8d0f1db7c400eaeac418137965e51806a802c91a569e43fa036"
+        );
+    }
+
+    #[test]
+    fn trees_have_one_digest_if_they_have_one_archive() {
+        let origin = Arc::from("test");
+        let digests = |tree: &Tree, epoch| (digest(tree, epoch).unwrap(), Sha256::of(&archive(tree, epoch).unwrap()));
+        let base = digests(&tree(), 77);
+        assert_eq!(digests(&tree(), 77), base);
+        let changes: [&dyn Fn(&mut Tree); 6] = [
+            &|tree| tree.file("usr/bin/init", 0o755, "#!inix", &origin).unwrap(),
+            &|tree| tree.file("usr/bin/init", 0o700, "#!init", &origin).unwrap(),
+            &|tree| tree.symlink("init", "usr/bin/inix", &origin).unwrap(),
+            &|tree| tree.put("a-link", Node::new(What::Fifo, 0, &origin)).unwrap(),
+            &|tree| tree.put("dev/console", Node::new(What::CharDevice(5, 2), 0o600, &origin)).unwrap(),
+            &|tree| tree.directory("new", 0o755, &origin).unwrap(),
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut tree = tree();
+            change(&mut tree);
+            let changed = digests(&tree, 77);
+            assert!(changed.0 != base.0 && changed.1 != base.1, "change {at}");
+        }
+        let later = digests(&tree(), 78);
+        assert!(later.0 != base.0 && later.1 != base.1);
+    }
+
     #[test]
     fn compressed_is_the_same_archive() {
         let plain = archive(&tree(), 1).unwrap();
         let packed = compress(&archive(&tree(), 1).unwrap()).unwrap();
         assert_eq!(zstd::bulk::decompress(&packed, 1 << 20).unwrap(), plain);
         assert!((plain.len() as u64..plain.len() as u64 + 512).contains(&size(&tree())));
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let one = archive(&tree(), 1).unwrap();
+        assert_eq!(difference(&one, &one).unwrap(), None);
+        let differs = |change: &dyn Fn(&mut Tree)| {
+            let mut tree = tree();
+            change(&mut tree);
+            difference(&one, &archive(&tree, 1).unwrap()).unwrap().unwrap()
+        };
+        assert_eq!(differs(&|tree| tree.get_mut("dev/console").unwrap().mode = 0o666), "dev/console");
+        assert_eq!(differs(&|tree| tree.symlink("init", "usr/bin/tini", &Arc::from("x")).unwrap()), "init");
+        assert_eq!(differs(&|tree| tree.symlink("b", "usr", &Arc::from("x")).unwrap()), "b");
+        assert_eq!(differs(&|tree| tree.symlink("z", "usr", &Arc::from("x")).unwrap()), "z");
+        for end in [0, 5, 109, 120] {
+            assert!(difference(&one, &one[..end]).is_err(), "{end}");
+        }
+        let mut bad = one.clone();
+        bad[54..62].copy_from_slice(b"ffffffff");
+        assert!(difference(&one, &bad).is_err());
     }
 
     #[test]

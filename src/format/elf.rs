@@ -9,7 +9,7 @@ use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 
 /// The needs of one 64-bit ELF file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Elf {
     /// The program loader's path, in programs only.
     pub interpreter: Option<String>,

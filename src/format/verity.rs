@@ -4,19 +4,23 @@
 //! Format: <https://gitlab.com/cryptsetup/cryptsetup/-/wikis/DMVerity>. The tree's levels stand from the single top
 //! block down to the hashes of the data; each hash is of the salt followed by a block.
 
+mod check;
+
+pub use check::{Verdict, check};
+
 use crate::digest::Sha256;
 use crate::error::{Blame, Kind, Result};
 use rayon::prelude::*;
 use sha2::Digest as _;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// Bytes in a block of data and in a block of hashes.
 const BLOCK: usize = 4096;
 /// Hashes in a block.
 const FANOUT: usize = BLOCK / 32;
-/// Bytes of data that are hashed at a time: bounds memory.
-const BATCH: usize = 2048 * BLOCK;
+/// Bytes that are hashed and passed on at a time: enough for all cores, and bounds memory.
+const BATCH: usize = 256 * BLOCK;
 
 /// The hash at the top of the tree: whoever has it from a trusted place can trust every block below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,40 +74,128 @@ pub fn format(
     uuid: [u8; 16],
     out: &mut impl Write,
 ) -> Result<RootHash> {
-    if len == 0 || !len.is_multiple_of(BLOCK as u64) {
-        return Err(anyhow::anyhow!("{len} bytes are not whole blocks for dm-verity"));
+    let mut sealer = Sealer::new(io::sink(), salt);
+    let copied = io::copy(&mut data.take(len), &mut sealer).blame(Kind::Environment, || "reading data".into())?;
+    if copied != len {
+        return Err(anyhow::anyhow!("{len} bytes were to be hashed, and {copied} came"));
     }
-    let mut level = Vec::with_capacity(usize::try_from(len / BLOCK as u64 * 32)?);
-    let mut batch = vec![0; BATCH.min(usize::try_from(len)?)];
-    let mut rest = len;
-    while rest > 0 {
-        let now = usize::try_from(rest.min(BATCH as u64))?;
-        data.read_exact(&mut batch[..now]).blame(Kind::Environment, || "reading data for dm-verity".into())?;
-        hash_blocks(salt, &batch[..now], &mut level);
-        rest -= now as u64;
-    }
-    let mut levels = Vec::new();
-    while level.len() > 32 {
-        level.resize(level.len().next_multiple_of(BLOCK), 0);
-        let mut above = Vec::with_capacity(level.len() / FANOUT);
-        hash_blocks(salt, &level, &mut above);
-        levels.push(std::mem::replace(&mut level, above));
-    }
-    let mut root = [0; 32];
-    root.copy_from_slice(&level);
-    let parts = std::iter::once(super_block(len, salt, uuid)).chain(levels.into_iter().rev());
-    for part in parts {
-        out.write_all(&part).blame(Kind::Environment, || "writing the dm-verity tree".into())?;
-    }
-    Ok(RootHash(Sha256(root)))
+    sealer.finish()?.write(uuid, out)
 }
 
-/// Appends the hash of each block.
-fn hash_blocks(salt: &[u8; 32], blocks: &[u8], hashes: &mut Vec<u8>) {
+/// Passes a file system on to where it is written, and hashes each block on its way.
+///
+/// Writes may be of any length; a seek must come at a block's start and lead to one.
+#[derive(Debug)]
+pub struct Sealer<W> {
+    out: W,
+    leaves: Leaves,
+    /// What is not yet passed on; it begins at block `next`.
+    waiting: Vec<u8>,
+    next: usize,
+}
+
+/// The hashes of a file system's blocks.
+#[derive(Debug)]
+pub struct Leaves {
+    salt: [u8; 32],
+    hashes: Vec<u8>,
+}
+
+impl<W: Write> Sealer<W> {
+    /// Starts at the stream's position, which must be 0.
+    pub fn new(out: W, salt: &[u8; 32]) -> Self {
+        let leaves = Leaves { salt: *salt, hashes: Vec::new() };
+        Self { out, leaves, waiting: Vec::with_capacity(BATCH), next: 0 }
+    }
+
+    /// Ends writing.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the last block is not whole; [`Kind::Environment`] when writing fails.
+    pub fn finish(mut self) -> Result<Leaves> {
+        if !self.waiting.len().is_multiple_of(BLOCK) {
+            return Err(anyhow::anyhow!("the data are not whole blocks for dm-verity"));
+        }
+        self.pass_on().and_then(|()| self.out.flush()).blame(Kind::Environment, || "writing the data".into())?;
+        Ok(self.leaves)
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        let whole = self.waiting.len() / BLOCK * BLOCK;
+        let hashes = hash_blocks(&self.leaves.salt, &self.waiting[..whole]);
+        let end = self.next + hashes.len();
+        if self.leaves.hashes.len() < end * 32 {
+            self.leaves.hashes.resize(end * 32, 0);
+        }
+        self.leaves.hashes[self.next * 32..end * 32].copy_from_slice(hashes.as_flattened());
+        self.out.write_all(&self.waiting[..whole])?;
+        self.waiting.drain(..whole);
+        self.next = end;
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Sealer<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let now = bytes.len().min(BATCH - self.waiting.len());
+        self.waiting.extend_from_slice(&bytes[..now]);
+        if self.waiting.len() == BATCH {
+            self.pass_on()?;
+        }
+        Ok(now)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pass_on()?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write + Seek> Seek for Sealer<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.pass_on()?;
+        let at = self.out.seek(to)?;
+        let next = usize::try_from(at).map_err(io::Error::other)?;
+        if !self.waiting.is_empty() || !next.is_multiple_of(BLOCK) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a block is hashed as a whole"));
+        }
+        self.next = next / BLOCK;
+        Ok(at)
+    }
+}
+
+impl Leaves {
+    /// Writes superblock and tree, returns the root hash.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when there is no data; [`Kind::Environment`] when writing fails.
+    pub fn write(self, uuid: [u8; 16], out: &mut impl Write) -> Result<RootHash> {
+        let Self { salt, hashes: mut level } = self;
+        let len = level.len() as u64 / 32 * BLOCK as u64;
+        if len == 0 {
+            return Err(anyhow::anyhow!("there is nothing to seal with dm-verity"));
+        }
+        let mut levels = Vec::new();
+        while level.len() > 32 {
+            level.resize(level.len().next_multiple_of(BLOCK), 0);
+            let above = hash_blocks(&salt, &level).as_flattened().to_vec();
+            levels.push(std::mem::replace(&mut level, above));
+        }
+        let mut root = [0; 32];
+        root.copy_from_slice(&level);
+        let parts = std::iter::once(super_block(len, &salt, uuid)).chain(levels.into_iter().rev());
+        for part in parts {
+            out.write_all(&part).blame(Kind::Environment, || "writing the dm-verity tree".into())?;
+        }
+        Ok(RootHash(Sha256(root)))
+    }
+}
+
+/// The hash of each block.
+fn hash_blocks(salt: &[u8; 32], blocks: &[u8]) -> Vec<[u8; 32]> {
     let salted = sha2::Sha256::new_with_prefix(salt);
     let hash = |block: &[u8]| -> [u8; 32] { salted.clone().chain_update(block).finalize().into() };
-    let hashed: Vec<[u8; 32]> = blocks.par_chunks(BLOCK).with_min_len(64).map(hash).collect();
-    hashes.extend_from_slice(hashed.as_flattened());
+    blocks.par_chunks(BLOCK).with_min_len(64).map(hash).collect()
 }
 
 fn super_block(len: u64, salt: &[u8; 32], uuid: [u8; 16]) -> Vec<u8> {
@@ -193,6 +285,30 @@ mod tests {
         for len in [0, 1, 4097] {
             assert!(format(&mut &vec![0; len][..], len as u64, &[0; 32], [0; 16], &mut Vec::new()).is_err());
         }
+    }
+
+    #[test]
+    fn a_sealer_writes_what_it_hashes_in_any_order_of_blocks() {
+        let good = data(700);
+        let mut out = io::Cursor::new(Vec::new());
+        let mut sealer = Sealer::new(&mut out, &[0xab; 32]);
+        sealer.write_all(&[0; BLOCK]).unwrap();
+        for piece in good[BLOCK..].chunks(5001) {
+            sealer.write_all(piece).unwrap();
+        }
+        sealer.seek(SeekFrom::Start(3 * BLOCK as u64)).unwrap();
+        sealer.write_all(&good[3 * BLOCK..4 * BLOCK]).unwrap();
+        sealer.seek(SeekFrom::Start(0)).unwrap();
+        sealer.write_all(&good[..BLOCK]).unwrap();
+        let root = sealer.finish().unwrap().write([0xcd; 16], &mut Vec::new()).unwrap();
+        assert_eq!(root, tree(&good).0);
+        assert_eq!(out.into_inner(), good);
+
+        let mut sealer = Sealer::new(io::Cursor::new(Vec::new()), &[0; 32]);
+        sealer.write_all(&[0; BLOCK + 1]).unwrap();
+        assert!(sealer.seek(SeekFrom::Start(0)).is_err(), "in the middle of a block");
+        let mut sealer = Sealer::new(io::Cursor::new(Vec::new()), &[0; 32]);
+        assert!(sealer.seek(SeekFrom::Start(5)).is_err());
     }
 
     #[test]

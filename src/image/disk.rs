@@ -4,12 +4,11 @@ use super::Recipe;
 use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Kind, Result};
 use crate::format::gpt::{self, ALIGN, Partition, Role, SECTOR};
-use crate::format::verity::{self, RootHash};
+use crate::format::verity::{self, RootHash, Sealer};
 use crate::format::{erofs, fat, qcow2};
 use crate::manifest::Output;
-use crate::sys::region::{self, Region};
-use std::fs::File;
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use crate::sys::region::{self, Disk, Region};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -35,6 +34,15 @@ pub(super) struct Named<'a> {
     pub(super) file: String,
 }
 
+impl Named<'_> {
+    /// Writes the file.
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<Output> {
+        let path = self.dir.join(&self.file);
+        region::create(&path)?.write_all(bytes).blame(Kind::Environment, || format!("writing {}", path.display()))?;
+        Ok(Output { file: self.file.clone(), size: bytes.len() as u64, sha256: Sha256::of(bytes) })
+    }
+}
+
 /// The size of an EFI system partition for a kernel image made of so many bytes: 1/16 for tables, and some room, so
 /// that it does not change with every kernel. What stays empty takes no space in a sparse file.
 pub(super) fn esp_size(parts: u64) -> u64 {
@@ -44,7 +52,7 @@ pub(super) fn esp_size(parts: u64) -> u64 {
 /// Writes the root file system and its hash tree behind the EFI system partition's place.
 pub(super) fn write_root(
     recipe: &Recipe<'_>,
-    raw: &File,
+    raw: &Disk,
     esp_size: u64,
     packer: &erofs::Packer<'_>,
     progress: &(dyn Fn(u64) + Sync),
@@ -53,12 +61,10 @@ pub(super) fn write_root(
     let derive = |what: &str| Sha256::of(format!("nodelith {what} {} {}", recipe.name, recipe.epoch).as_bytes());
     let uuid = |what: &str| first_uuid(derive(what)).into_bytes();
     let options = erofs::Options { packer, progress, ..erofs::Options::new(recipe.epoch, uuid("root")) };
-    let mut root = Region::new(raw, start, u64::MAX - start);
+    let mut root = Sealer::new(Region::new(raw, start, u64::MAX - start), &derive("salt").0);
     let erofs::Summary { size, content, .. } = erofs::write(recipe.root, &options, &mut root)?;
-    let tree = verity_start(start, size);
-    let mut out = Region::new(raw, tree, verity::size(size));
-    root.seek(SeekFrom::Start(0)).blame(Kind::Environment, || "reading the root file system back".into())?;
-    let root_hash = verity::format(&mut root, size, &derive("salt").0, uuid("verity"), &mut out)?;
+    let mut tree = Region::new(raw, verity_start(start, size), verity::size(size));
+    let root_hash = root.finish()?.write(uuid("verity"), &mut tree)?;
     Ok(Sealed { root_hash, start, size, content })
 }
 
@@ -66,14 +72,15 @@ fn verity_start(root_start: u64, root_size: u64) -> u64 {
     (root_start + root_size).next_multiple_of(ALIGN)
 }
 
-/// Writes the EFI system partition and the partition table; returns the disk's identity and the partitions.
+/// Writes the EFI system partition and the partition table; returns the disk's identity, its partitions and its
+/// size.
 pub(super) fn finish(
     recipe: &Recipe<'_>,
-    raw: &File,
+    raw: &Disk,
     esp_size: u64,
     sealed: &Sealed,
     uki: &[u8],
-) -> Result<(Uuid, Vec<Partition>)> {
+) -> Result<(Uuid, Vec<Partition>, u64)> {
     let derive = |what: &str| Sha256::of(format!("nodelith {what} {}", sealed.root_hash).as_bytes());
     let [root_uuid, verity_uuid] = sealed.root_hash.partition_uuids();
     let verity = verity_start(sealed.start, sealed.size);
@@ -84,7 +91,7 @@ pub(super) fn finish(
         partition(Role::RootVerity, verity_uuid, format!("{}-verity", recipe.name), verity, verity::size(sealed.size)),
     ];
     let disk_size = gpt::disk_size(partitions[2].next());
-    region::set_len(raw, disk_size)?;
+    raw.set_len(disk_size)?;
 
     let [a, b, c, d, ..] = derive("serial").0;
     let volume = fat::Volume {
@@ -98,28 +105,47 @@ pub(super) fn finish(
     fat::write(&volume, &mut Region::new(raw, ALIGN, esp_size))?;
     let disk = first_uuid(derive("disk"));
     gpt::write(&mut Region::new(raw, 0, disk_size), disk, &partitions)?;
-    Ok((disk, partitions))
+    Ok((disk, partitions, disk_size))
 }
 
-/// Hashes the raw disk, and writes it as qcow2, at once.
-pub(super) fn digests(raw: &File, raw_name: String, qcow2_file: &Named<'_>) -> Result<[Output; 2]> {
-    let doing = || "reading the raw disk".to_owned();
-    let size = raw.metadata().blame(Kind::Environment, doing)?.len();
-    let hash = || {
-        let mut hashing = Hashing::new(io::sink());
-        io::copy(&mut io::BufReader::with_capacity(1 << 20, Region::new(raw, 0, size)), &mut hashing)?;
-        Ok(hashing.finish().1)
-    };
+/// Hashes a raw disk of so many bytes, and writes it as qcow2, at once.
+pub(super) fn digests(raw: &Disk, size: u64, raw_name: String, qcow2_file: &Named<'_>) -> Result<[Output; 2]> {
+    let data = raw.data(size);
+    let hash = || hash(raw, size, &data).blame(Kind::Environment, || "reading the raw disk".into());
     let path = qcow2_file.dir.join(&qcow2_file.file);
     let convert = || {
         let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, region::create(&path)?));
-        qcow2::write(&mut Region::new(raw, 0, size), size, &mut out)?;
+        qcow2::write(&mut Region::new(raw, 0, size), size, data.clone(), &mut out)?;
         out.flush().blame(Kind::Environment, || format!("writing {}", path.display()))?;
         let (_, sha256, size) = out.finish();
         Ok(Output { file: qcow2_file.file.clone(), size, sha256 })
     };
-    let (sha256, converted): (io::Result<Sha256>, Result<Output>) = rayon::join(hash, convert);
-    Ok([Output { file: raw_name, size, sha256: sha256.blame(Kind::Environment, doing)? }, converted?])
+    let (sha256, converted): (Result<Sha256>, Result<Output>) = rayon::join(hash, convert);
+    Ok([Output { file: raw_name, size, sha256: sha256? }, converted?])
+}
+
+/// The digest of a disk of which only the pieces with data are read.
+fn hash(raw: &Disk, size: u64, data: &[bool]) -> io::Result<Sha256> {
+    const STEP: usize = 1 << 20;
+    let mut hashing = Hashing::new(io::sink());
+    let (mut buffer, zeros) = (vec![0; STEP], vec![0; STEP]);
+    let mut at = 0;
+    for run in data.chunk_by(|one, next| one == next) {
+        let end = (at + run.len() as u64 * region::PIECE).min(size);
+        let mut region = Region::new(raw, at, end - at);
+        while at < end {
+            let now = usize::try_from(end - at).map_or(STEP, |rest| rest.min(STEP));
+            if run[0] {
+                region.read_exact(&mut buffer[..now])?;
+                hashing.write_all(&buffer[..now])?;
+            } else {
+                hashing.write_all(&zeros[..now])?;
+            }
+            at += now as u64;
+        }
+        at = end;
+    }
+    Ok(hashing.finish().1)
 }
 
 /// A version-8 UUID of a digest's first bytes.
@@ -131,3 +157,5 @@ fn first_uuid(digest: Sha256) -> Uuid {
 
 /// Partition sizes are whole blocks of 4 KiB, so whole sectors.
 const _: () = assert!(4096 % SECTOR == 0);
+/// What the disk knows of its pieces is what qcow2 wants to know of its clusters.
+const _: () = assert!(region::PIECE == qcow2::CLUSTER);

@@ -1,4 +1,4 @@
-//! Trees → disk: EROFS root, its dm-verity tree, the unified kernel image that carries the root hash, and the disks
+//! Trees → disk (a container's tree → [`archive`]): EROFS root, its dm-verity tree, the unified kernel image that carries the root hash, and the disks
 //! that hold them.
 //!
 //! ```text
@@ -11,20 +11,22 @@
 //! the root hash, so equal inputs give equal disks and different roots never share a partition's identity. The first
 //! partition is `esp`, the others are `<name>-root` and `<name>-verity`.
 
+pub mod archive;
+mod contents;
 mod disk;
 
-use crate::digest::Sha256;
-use crate::error::{Blame, Fault, Kind, Result};
+pub use contents::{Part, contents};
+
+use crate::error::{Fault, Kind, Result};
 use crate::format::gpt::{Partition, Role};
 use crate::format::verity::RootHash;
 use crate::format::{cpio, erofs, pe};
 use crate::manifest::Output;
 use crate::report::{Report, Stage};
 use crate::store::Store;
-use crate::sys::region;
+use crate::sys::region::Disk;
 use crate::tree::{Content, Tree, What};
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -91,7 +93,7 @@ pub fn build(recipe: &Recipe<'_>, out_dir: &Path, store: &Store, report: &dyn Re
     let progress = Progress { stage: &stage, waiting: AtomicU64::new(0) };
 
     let raw_name = format!("{}.raw", recipe.name);
-    let raw = region::create(&out_dir.join(&raw_name))?;
+    let raw = Disk::create(&out_dir.join(&raw_name))?;
     // The partition before the root is sized by what the initrd is at most, so that both can be made at once.
     let parts = recipe.stub.len() as u64 + recipe.kernel.len() as u64 + cpio::size(recipe.initrd);
     let esp_size = disk::esp_size(parts);
@@ -107,15 +109,19 @@ pub fn build(recipe: &Recipe<'_>, out_dir: &Path, store: &Store, report: &dyn Re
     let cmdline = cmdline(&root_hash, recipe.cmdline_extra)?;
     let Recipe { stub, os_release, uname, kernel, .. } = *recipe;
     let uki = pe::uki(&pe::Uki { stub, os_release, cmdline: &cmdline, uname, initrd: &initrd, kernel })?;
-    let (disk, partitions) = disk::finish(recipe, &raw, esp_size, &sealed, &uki)?;
+    let (disk, partitions, size) = disk::finish(recipe, &raw, esp_size, &sealed, &uki)?;
 
     let efi = disk::Named { dir: out_dir, file: format!("{}.efi", recipe.name) };
     let qcow2 = disk::Named { dir: out_dir, file: format!("{}.qcow2", recipe.name) };
-    let raw = disk::digests(&raw, raw_name, &qcow2)?;
-    let mut outputs = Vec::from(raw);
-    let path = efi.dir.join(&efi.file);
-    region::create(&path)?.write_all(&uki).blame(Kind::Environment, || format!("writing {}", path.display()))?;
-    outputs.push(Output { file: efi.file, size: uki.len() as u64, sha256: Sha256::of(&uki) });
+    let outputs = std::thread::scope(|scope| {
+        // The medium is slower than the processor: the disk goes there while it is hashed.
+        let syncing = scope.spawn(|| raw.sync());
+        let outputs = rayon::join(|| disk::digests(&raw, size, raw_name, &qcow2), || efi.write(&uki));
+        syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let mut all = Vec::from(outputs.0?);
+        all.push(outputs.1?);
+        Ok::<_, anyhow::Error>(all)
+    })?;
 
     let whole = partitions.last().map_or(0, |last| last.start + last.size) >> 20;
     stage.finish(format!("{} MiB of files on a disk of {whole} MiB, root hash {root_hash}", sealed.content >> 20));
@@ -131,10 +137,10 @@ fn pack(content: &Content, version: &str, store: &Store) -> Result<erofs::Body> 
     erofs::Body::from_parts(parts, content)
 }
 
-/// The compressed initrd, made at most once for the same archive.
+/// The compressed initrd, made at most once for the same tree: none of its files is read again.
 fn initrd(recipe: &Recipe<'_>, store: &Store) -> Result<Vec<u8>> {
-    let archive = cpio::archive(recipe.initrd, recipe.epoch)?;
-    store.memo_bytes(&cpio::compress_version(), &Sha256::of(&archive), || cpio::compress(&archive))
+    let make = || cpio::compress(&cpio::archive(recipe.initrd, recipe.epoch)?);
+    store.memo_bytes(&cpio::version(), &cpio::digest(recipe.initrd, recipe.epoch)?, make)
 }
 
 /// `roothash=` makes systemd find and check the root; the rest is the recipe's.

@@ -1,5 +1,7 @@
 //! Small images, taken apart again by other readers.
 
+#![expect(clippy::disallowed_methods, reason = "damages files of the store, and runs a process to be killed")]
+
 use super::{Image, Recipe, build};
 use crate::digest::Sha256;
 use crate::error::{Kind, kind_of};
@@ -7,10 +9,11 @@ use crate::format::gpt::{Role, SECTOR};
 use crate::format::{pe, verity};
 use crate::report::Silent;
 use crate::store::Store;
-use crate::tree::Tree;
+use crate::tree::{Node, Tree, What};
 use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
 use object::read::{Object as _, ObjectSection as _};
+use proptest::prelude::*;
 use std::io::{Cursor, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,12 +34,21 @@ fn built(text: &str, extra: &[String], dir: &Path) -> crate::error::Result<Image
 
 fn built_with(store: &Store, text: &str, extra: &[String], dir: &Path) -> crate::error::Result<Image> {
     let (root, initrd) = trees(text);
+    built_of(store, (&root, &initrd), extra, dir)
+}
+
+fn built_of(
+    store: &Store,
+    (root, initrd): (&Tree, &Tree),
+    extra: &[String],
+    dir: &Path,
+) -> crate::error::Result<Image> {
     let stub = pe::sample_stub(5);
     let (kernel, os_release, uname) = (&b"MZ kernel"[..], "ID=x\n", "6.12.1");
     let recipe = Recipe {
         name: "worker",
-        root: &root,
-        initrd: &initrd,
+        root,
+        initrd,
         kernel,
         stub: &stub,
         os_release,
@@ -108,7 +120,6 @@ fn equal_recipes_give_equal_files_and_others_do_not() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "damages files of the store")]
 fn what_the_store_keeps_decides_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
@@ -117,17 +128,9 @@ fn what_the_store_keeps_decides_nothing() {
         built_with(&store, "node", &[], out.path()).unwrap()
     };
     let cold = with_store();
-    let kept = || {
-        let mut todo = vec![store.dir().join("memo")];
-        let mut files = Vec::new();
-        while let Some(path) = todo.pop() {
-            if path.is_dir() { todo.extend(crate::sys::fs::list(&path).unwrap()) } else { files.push(path) }
-        }
-        files
-    };
-    assert_eq!(kept().len(), 2, "one file's extents, and the initrd");
+    assert_eq!(kept(&store).len(), 2, "one file's extents, and the initrd");
     assert_eq!(with_store(), cold);
-    for path in kept() {
+    for path in kept(&store) {
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
@@ -135,6 +138,122 @@ fn what_the_store_keeps_decides_nothing() {
     }
     let out = tempfile::tempdir().unwrap();
     assert_eq!(built("node", &[], out.path()).unwrap(), cold);
+}
+
+/// Every file below the store's kept results.
+fn kept(store: &Store) -> Vec<std::path::PathBuf> {
+    let mut todo = vec![store.dir().join("memo")];
+    let mut files = Vec::new();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() { todo.extend(crate::sys::fs::list(&path).unwrap()) } else { files.push(path) }
+    }
+    files
+}
+
+/// What is done to a root and its initrd between two builds.
+#[derive(Debug, Clone)]
+enum Edit {
+    File {
+        at: u8,
+        size: usize,
+        seed: u8,
+        mode: u16,
+    },
+    Link {
+        at: u8,
+        to: u8,
+    },
+    HardLink {
+        at: u8,
+        to: u8,
+    },
+    Remove {
+        at: u8,
+    },
+    /// Of the store: a bit of a kept result.
+    Damage {
+        which: usize,
+        at: usize,
+    },
+}
+
+impl Edit {
+    fn apply(&self, trees: [&mut Tree; 2], store: &Store) {
+        let origin = Arc::from("edit");
+        let path = |at: &u8| format!("usr/{}/{at}", ["lib", "bin", "share"][usize::from(*at % 3)]);
+        if let Self::Damage { which, at } = self {
+            let files = kept(store);
+            if let Some(path) = files.get(which % files.len().max(1)) {
+                let mut bytes = std::fs::read(path).unwrap();
+                let at = at % bytes.len();
+                bytes[at] ^= 0x10;
+                std::fs::write(path, bytes).unwrap();
+            }
+        }
+        for tree in trees {
+            match self {
+                Self::File { at, size, seed, mode } => {
+                    // Even seeds compress well, odd ones hardly.
+                    let byte = |at: usize| match seed % 2 {
+                        0 => (at / 100) as u8 ^ seed,
+                        _ => (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed,
+                    };
+                    tree.file(&path(at), *mode, (0..*size).map(byte).collect::<Vec<_>>(), &origin).unwrap();
+                }
+                Self::Link { at, to } => tree.symlink(&path(at), &path(to), &origin).unwrap(),
+                Self::HardLink { at, to } => {
+                    let is_file =
+                        |tree: &Tree| matches!(tree.get(path(to)).map(|node| &node.what), Some(What::File(_)));
+                    if at != to && is_file(tree) {
+                        tree.put(path(at), Node::new(What::HardLink(path(to).into()), 0o644, &origin)).unwrap();
+                    }
+                }
+                Self::Remove { at } => {
+                    tree.remove(path(at));
+                }
+                Self::Damage { .. } => {}
+            }
+            // Links to what has gone are no tree's.
+            let lost = |node: &Node| matches!(&node.what, What::HardLink(to) if tree.get(to).is_none_or(|node| !matches!(node.what, What::File(_))));
+            let lost: Vec<_> = tree.iter().filter(|(_, node)| lost(node)).map(|(path, _)| path.to_vec()).collect();
+            for path in lost {
+                tree.remove(path);
+            }
+        }
+    }
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let size = prop::sample::select(vec![0, 1, 4095, 4096, 4097, 40_000, 131_072, 131_073, 300_000]);
+    let mode = prop::sample::select(vec![0o644, 0o755, 0o4755]);
+    prop_oneof![
+        5 => (0..12u8, size, 0..6u8, mode).prop_map(|(at, size, seed, mode)| Edit::File { at, size, seed, mode }),
+        1 => (0..12u8, 0..12u8).prop_map(|(at, to)| Edit::Link { at, to }),
+        1 => (0..12u8, 0..12u8).prop_map(|(at, to)| Edit::HardLink { at, to }),
+        2 => (0..12u8).prop_map(|at| Edit::Remove { at }),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(which, at)| Edit::Damage { which, at }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    /// A build that takes from the store what earlier builds left there gives what a build of an empty store gives.
+    #[test]
+    fn after_any_edits_a_warm_build_equals_a_cold_one(rounds in prop::collection::vec(prop::collection::vec(edit(), 1..6), 3)) {
+        let dir = tempfile::tempdir().unwrap();
+        let warm = Store::open(&dir.path().join("warm")).unwrap();
+        let (mut root, mut initrd) = trees("node");
+        for (round, edits) in rounds.iter().enumerate() {
+            edits.iter().for_each(|edit| edit.apply([&mut root, &mut initrd], &warm));
+            let cold = Store::open(&dir.path().join(format!("cold-{round}"))).unwrap();
+            let build = |store: &Store| {
+                let out = tempfile::tempdir().unwrap();
+                built_of(store, (&root, &initrd), &[], out.path()).unwrap()
+            };
+            prop_assert_eq!(build(&warm), build(&cold), "round {}", round);
+        }
+    }
 }
 
 #[test]
@@ -152,7 +271,6 @@ fn outputs_are_never_overwritten_and_command_lines_never_cut() {
 const KILLED: &str = "NODELITH_TEST_KILLED";
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a second process of this very test, to be killed")]
 fn a_killed_build_leaves_the_old_output_or_the_new_one() {
     let publish = |out: &Path, text: &str| {
         let slot = crate::sys::fs::Slot::take(out, "worker").unwrap();

@@ -5,7 +5,7 @@ use super::raw::{RawBinary, RawRole, RawSpec, RawVariable};
 use super::role::{
     Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
 };
-use super::{Spec, relations, value};
+use super::{Kind as Made, Spec, container, relations, value};
 use crate::error::{Fault, Kind, Result};
 use crate::sys;
 use crate::text::{Name, Refused, debian_package, relative_path, single_line};
@@ -33,9 +33,10 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
         let hint = format!("rename the file to {name}.toml, or the image after the file");
         return Err(refuse(source, Some(raw.name.span()), "the image's name is not the file's", Some(&hint)));
     }
+    let kind = container::kind(source, &raw)?;
     let epoch = epoch(source, &raw.epoch)?;
     let suites = suites(source, &raw.debian.suites)?;
-    let roles = roles(source, &raw.roles, overlays)?;
+    let roles = roles(source, &raw.roles, &kind, overlays)?;
     let packages = packages(source, &raw.packages)?;
     let cmdline = each(source, &raw.cmdline, |word| {
         let word = single_line(word)?;
@@ -46,7 +47,7 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
     })?;
     let values = values(source, &raw, &roles)?;
     relations::check(source, &raw, &roles, &values)?;
-    Ok(Spec { name, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
+    Ok(Spec { name, kind, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
 }
 
 fn read_text(path: &Path, hint: &str) -> Result<String> {
@@ -64,15 +65,23 @@ fn parse<T: serde::de::DeserializeOwned>(source: Source<'_>) -> Result<T> {
 }
 
 /// Checks each text of a list, showing the place of the first that is refused.
-fn each<T>(source: Source<'_>, texts: &[Spanned<String>], take: impl Fn(&str) -> Result<T, Refused>) -> Result<Vec<T>> {
+pub(super) fn each<T>(
+    source: Source<'_>,
+    texts: &[Spanned<String>],
+    take: impl Fn(&str) -> Result<T, Refused>,
+) -> Result<Vec<T>> {
     texts.iter().map(|text| one(source, text, &take)).collect()
 }
 
-fn one<T>(source: Source<'_>, text: &Spanned<String>, take: impl Fn(&str) -> Result<T, Refused>) -> Result<T> {
+pub(super) fn one<T>(
+    source: Source<'_>,
+    text: &Spanned<String>,
+    take: impl Fn(&str) -> Result<T, Refused>,
+) -> Result<T> {
     take(text.get_ref()).map_err(|refused| refuse(source, Some(text.span()), &refused.0, None))
 }
 
-fn name(source: Source<'_>, text: &Spanned<String>) -> Result<Name> {
+pub(super) fn name(source: Source<'_>, text: &Spanned<String>) -> Result<Name> {
     one(source, text, Name::new)
 }
 
@@ -119,8 +128,8 @@ fn epoch(source: Source<'_>, when: &Spanned<toml::value::Datetime>) -> Result<u6
     u64::try_from(days * 86_400 + clock).map_err(|_| refused("before 1970"))
 }
 
-fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, overlays: &Path) -> Result<Vec<Role>> {
-    if list.get_ref().is_empty() {
+fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, kind: &Made, overlays: &Path) -> Result<Vec<Role>> {
+    if list.get_ref().is_empty() && matches!(kind, Made::Machine) {
         return Err(refuse(
             source,
             Some(list.span()),
@@ -140,7 +149,11 @@ fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, overlays: &Pa
             let why = format!("there is no role `{name}`: {} is missing", dir.join("role.toml").display());
             return Err(refuse(source, Some(text.span()), &why, Some(&format!("known roles: {}", known.join(", ")))));
         }
-        let role = role(name, dir)?;
+        let role = role(name, dir, matches!(kind, Made::Machine).then_some(source.path))?;
+        if let (Made::Container(_), Some(why)) = (kind, container::unfit(&role)) {
+            let hint = "a container takes packages, programs, build variables and rootfs/ of a role";
+            return Err(refuse(source, Some(text.span()), &why, Some(hint)));
+        }
         if let Some(missing) = role.needs.iter().find(|need| !roles.iter().any(|role| role.name == **need)) {
             let why = format!("the role needs `{missing}`, which does not stand before it");
             return Err(refuse(
@@ -156,13 +169,14 @@ fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, overlays: &Pa
     Ok(roles)
 }
 
-/// Two roles that bring the same certificate or program would overwrite each other's files.
+/// Two roles that bring the same certificate, program or container would overwrite each other's files.
 fn clashes(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, roles: &[Role]) -> Result<()> {
     let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
     for (role, place) in roles.iter().zip(list.get_ref()) {
         let certificates = role.certificates.keys().map(|name| format!("the certificate `{name}`"));
         let binaries = role.binaries.values().map(|binary| format!("the program `{}`", binary.path));
-        for thing in certificates.chain(binaries) {
+        let preloads = role.preload.iter().map(|spec| format!("the container `{}`", spec.name));
+        for thing in certificates.chain(binaries).chain(preloads) {
             if let Some(first) = owners.insert(thing.clone(), &role.name) {
                 let why = format!("the role brings {thing}, as `{first}` does");
                 return Err(refuse(source, Some(place.span()), &why, Some("leave one of the two roles out")));
@@ -221,7 +235,8 @@ fn values(source: Source<'_>, raw: &RawSpec, roles: &[Role]) -> Result<BTreeMap<
     Ok(values)
 }
 
-fn role(name: Name, dir: PathBuf) -> Result<Role> {
+/// Reads a role's folder. `machine` is the spec that lists it, if that is one of a machine.
+fn role(name: Name, dir: PathBuf, machine: Option<&Path>) -> Result<Role> {
     let path = dir.join("role.toml");
     let text = read_text(&path, "a role is a folder with role.toml, README.md and rootfs/")?;
     let source = Source { path: &path, text: &text };
@@ -258,6 +273,7 @@ fn role(name: Name, dir: PathBuf) -> Result<Role> {
         units: each(source, &raw.units, unit)?,
         listeners: each(source, &raw.listeners, listener)?,
         private: each(source, &raw.private, |text| private(&dir.join("rootfs"), text))?,
+        preload: container::preloads(source, &raw.preload, machine, dir.parent().unwrap_or(Path::new("")))?,
         name,
         dir,
         variables,

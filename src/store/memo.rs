@@ -3,7 +3,7 @@
 
 use super::{Store, cannot_write};
 use crate::digest::Sha256;
-use crate::error::{Blame, Kind, Result};
+use crate::error::Result;
 use crate::sys;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ impl Store {
     /// decides the result besides the key.
     ///
     /// # Errors
-    /// Those of `make`; [`Kind::Environment`] when the store cannot be read or written.
+    /// Those of `make`; [`crate::error::Kind::Environment`] when the store cannot be read or written.
     pub fn memo(&self, of: &str, key: &Sha256, make: impl FnOnce() -> Result<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>> {
         let path = self.memo_path(of, key);
         if let Some(parts) = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes)) {
@@ -29,9 +29,7 @@ impl Store {
         }
         let mut file = sys::fs::temp_in(&self.tmp())?;
         file.write_all(&bytes).map_err(|error| cannot_write(error, &path, bytes.len() as u64))?;
-        file.persist(&path)
-            .map_err(|error| error.error)
-            .blame(Kind::Environment, || format!("writing {}", path.display()))?;
+        sys::fs::place(file, &path)?;
         Ok(parts)
     }
 

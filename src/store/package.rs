@@ -110,12 +110,15 @@ impl Store {
         }
         let (tar, index_path) = self.unpacked_paths(deb);
         let (file, index) = self.decode(deb, &tar)?;
-        sys::fs::persist(file, &tar)?;
+        // Every byte of both is checked when it is read: after a power cut, what is not whole is decoded again.
+        sys::fs::place(file, &tar)?;
         let body = serde_json::to_vec(&index)?;
         // The index's own digest stands before it: a damaged index must not name the wrong bytes.
         let mut bytes = format!("{}\n", Sha256::of(&body)).into_bytes();
         bytes.extend_from_slice(&body);
-        sys::fs::write_atomic(&index_path, &bytes)?;
+        let mut file = sys::fs::temp_in(&self.tmp())?;
+        file.write_all(&bytes).map_err(|error| cannot_write(error, &index_path, bytes.len() as u64))?;
+        sys::fs::place(file, &index_path)?;
         Ok(UnpackedPackage { index: Arc::new(index), source: Arc::new(FileSource(sys::fs::open(&tar)?)) })
     }
 

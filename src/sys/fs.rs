@@ -1,6 +1,7 @@
 //! Files on the host. Errors name the path; outputs appear whole or not at all.
 
 use crate::error::{Blame, Fault, Kind, Result};
+use rayon::prelude::{IntoParallelRefIterator as _, ParallelIterator as _};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,17 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Renames a temporary file to its place, nothing synced: for what is checked whenever it is read and can be made again.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn place(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
+    file.persist(path)
+        .map_err(|error| error.error)
+        .blame(Kind::Environment, || format!("writing {}", path.display()))
+        .map(drop)
+}
+
 /// A new directory beside where it will go, 0755; removed on drop unless it is swapped in by [`replace_dir`].
 ///
 /// # Errors
@@ -163,9 +175,9 @@ impl<'a> Slot<'a> {
 pub fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let doing = || format!("replacing {}", path.display());
-    for entry in list(new.path())? {
-        open(&entry)?.sync_all().blame(Kind::Environment, || format!("syncing {}", entry.display()))?;
-    }
+    list(new.path())?.par_iter().try_for_each(|entry| {
+        open(entry)?.sync_all().blame(Kind::Environment, || format!("syncing {}", entry.display()))
+    })?;
     // Without this, a power cut after the exchange could leave a directory whose names were never written.
     open(new.path())?.sync_all().blame(Kind::Environment, || format!("syncing {}", new.path().display()))?;
     if path.exists() {

@@ -1,26 +1,101 @@
-//! A part of an open file as a stream of its own: a partition of a disk image, written and read in place.
+//! A file that is written and read in parts: partitions of a disk image, in place.
 
 use crate::error::{Blame, Kind, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Bytes of a file from a start on. Positions count from there; writing beyond the length is an error, so that no
-/// partition runs into the next. Several regions of a file may be used at once.
+/// Bytes of a disk of which [`Disk::data`] says whether they hold anything.
+pub const PIECE: u64 = 64 << 10;
+
+/// A new file that knows where anything but zeros was written to it, so that nobody has to read it to find out.
+#[derive(Debug)]
+pub struct Disk {
+    file: File,
+    data: Mutex<Vec<bool>>,
+}
+
+impl Disk {
+    /// Makes a new file; it must not exist yet.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`], naming the path.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { file: create(path)?, data: Mutex::default() })
+    }
+
+    /// Opens an old file, to be read. Of its data nothing is known.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`], naming the path.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).blame(Kind::Environment, || format!("opening {}", path.display()))?;
+        Ok(Self { file, data: Mutex::default() })
+    }
+
+    /// Sets the length; bytes that were never written read as zeros and take no space.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`].
+    pub fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).blame(Kind::Environment, || format!("making a file of {len} bytes"))
+    }
+
+    /// For each [`PIECE`] of the first `len` bytes whether anything but zeros was written to it.
+    #[must_use]
+    pub fn data(&self, len: u64) -> Vec<bool> {
+        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        data.resize(usize::try_from(len.div_ceil(PIECE)).unwrap_or(usize::MAX), false);
+        data
+    }
+
+    /// Waits until what was written so far is on the medium.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`].
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().blame(Kind::Environment, || "syncing the raw disk".into())
+    }
+
+    fn note(&self, mut offset: u64, mut bytes: &[u8]) {
+        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        while !bytes.is_empty() {
+            let room = usize::try_from(PIECE - offset % PIECE).unwrap_or(usize::MAX);
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            let piece = usize::try_from(offset / PIECE).unwrap_or(usize::MAX);
+            if data.len() <= piece {
+                data.resize(piece + 1, false);
+            }
+            data[piece] = data[piece] || !is_zero(now);
+            (offset, bytes) = (offset + now.len() as u64, rest);
+        }
+    }
+}
+
+/// Whether there is nothing but zeros.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    // In steps, so that the common case, data, is seen at its first bytes and zeros are compared wide.
+    bytes.chunks(4096).all(|step| step.iter().fold(0, |or, byte| or | byte) == 0)
+}
+
+/// Bytes of a disk from a start on. Positions count from there; writing beyond the length is an error, so that no
+/// partition runs into the next. Several regions of a disk may be used at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Region<'a> {
-    file: &'a File,
+    disk: &'a Disk,
     start: u64,
     len: u64,
     at: u64,
 }
 
 impl<'a> Region<'a> {
-    /// `len` bytes of the file from `start` on.
+    /// `len` bytes of the disk from `start` on.
     #[must_use]
-    pub fn new(file: &'a File, start: u64, len: u64) -> Self {
-        Self { file, start, len, at: 0 }
+    pub fn new(disk: &'a Disk, start: u64, len: u64) -> Self {
+        Self { disk, start, len, at: 0 }
     }
 
     fn rest(&self, wanted: usize) -> usize {
@@ -31,7 +106,7 @@ impl<'a> Region<'a> {
 impl Read for Region<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = self.rest(buffer.len());
-        let n = self.file.read_at(&mut buffer[..wanted], self.start + self.at)?;
+        let n = self.disk.file.read_at(&mut buffer[..wanted], self.start + self.at)?;
         self.at += n as u64;
         Ok(n)
     }
@@ -43,7 +118,8 @@ impl Write for Region<'_> {
         if wanted == 0 && !bytes.is_empty() {
             return Err(io::Error::new(io::ErrorKind::WriteZero, "the partition is full"));
         }
-        let n = self.file.write_at(&bytes[..wanted], self.start + self.at)?;
+        let n = self.disk.file.write_at(&bytes[..wanted], self.start + self.at)?;
+        self.disk.note(self.start + self.at, &bytes[..n]);
         self.at += n as u64;
         Ok(n)
     }
@@ -74,23 +150,16 @@ pub fn create(path: &Path) -> Result<File> {
     file.blame(Kind::Environment, || format!("making {}", path.display()))
 }
 
-/// Sets a file's length; bytes that were never written read as zeros and take no space.
-///
-/// # Errors
-/// [`Kind::Environment`].
-pub fn set_len(file: &File, len: u64) -> Result<()> {
-    file.set_len(len).blame(Kind::Environment, || format!("making a file of {len} bytes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_region_ends_where_it_ends() {
-        let file = tempfile::tempfile().unwrap();
-        set_len(&file, 100).unwrap();
-        let mut region = Region::new(&file, 10, 20);
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::create(&dir.path().join("disk")).unwrap();
+        disk.set_len(100).unwrap();
+        let mut region = Region::new(&disk, 10, 20);
         region.seek(SeekFrom::End(-2)).unwrap();
         region.write_all(b"ab").unwrap();
         assert!(region.write_all(b"c").is_err());
@@ -99,7 +168,26 @@ mod tests {
         region.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"\0ab");
         let mut whole = Vec::new();
-        Region::new(&file, 0, 100).read_to_end(&mut whole).unwrap();
+        Region::new(&disk, 0, 100).read_to_end(&mut whole).unwrap();
         assert_eq!(whole.iter().filter(|byte| **byte != 0).count(), 2);
+    }
+
+    #[test]
+    fn a_disk_knows_its_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::create(&dir.path().join("disk")).unwrap();
+        let piece = PIECE as usize;
+        let mut region = Region::new(&disk, 0, 10 * PIECE);
+        region.write_all(&vec![0; piece + 5]).unwrap();
+        let mut bytes = vec![0; 3 * piece];
+        bytes[2 * piece] = 1;
+        region.write_all(&bytes).unwrap();
+        region.seek(SeekFrom::Start(6 * PIECE - 1)).unwrap();
+        region.write_all(b"ab").unwrap();
+        region.seek(SeekFrom::Start(6 * PIECE)).unwrap();
+        region.write_all(b"\0").unwrap();
+        assert_eq!(disk.data(8 * PIECE), [false, false, false, true, false, true, true, false]);
+        assert_eq!(disk.data(8 * PIECE - 1).len(), 8);
+        assert!(is_zero(&[0; 5000]) && !is_zero(&[[0; 4999].as_slice(), &[1]].concat()));
     }
 }

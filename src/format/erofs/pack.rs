@@ -4,6 +4,7 @@ use super::disk::{BLOCK, INDEX, INDEX_HEAD};
 use crate::error::{Blame, Kind, Result};
 use crate::tree::Content;
 use rayon::prelude::*;
+use std::cell::RefCell;
 use zstd::bulk::Compressor;
 
 /// Bytes of content in an extent, but the last: what the kernel must decompress to read any byte of it.
@@ -138,22 +139,30 @@ pub fn pack(bytes: Vec<u8>) -> Result<Body> {
     if bytes.len() <= BLOCK {
         return Ok(Body::Flat(bytes));
     }
-    let extents: Vec<Extent> = bytes.par_chunks(EXTENT).map_init(|| None, compress).collect::<Result<_>>()?;
+    let extents: Vec<Extent> = bytes.par_chunks(EXTENT).map(compress).collect::<Result<_>>()?;
     let stored: usize = extents.iter().map(|extent| extent.blocks() * BLOCK).sum();
     let indexes = INDEX_HEAD + INDEX * bytes.len().div_ceil(BLOCK);
     Ok(if stored + indexes < bytes.len() { Body::Extents(extents) } else { Body::Flat(bytes) })
 }
 
-fn compress(compressor: &mut Option<Compressor<'static>>, chunk: &[u8]) -> Result<Extent> {
+thread_local! {
+    /// Its tables take a megabyte; most files are small.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(chunk: &[u8]) -> Result<Extent> {
     // Nothing shorter than a block can save one.
     if chunk.len() <= BLOCK {
         return Ok(Extent::Plain(chunk.to_vec()));
     }
-    let compressor = match compressor {
-        Some(compressor) => compressor,
-        None => compressor.insert(Compressor::new(LEVEL).blame(Kind::Internal, || "starting zstd".into())?),
-    };
-    let frame = compressor.compress(chunk).blame(Kind::Internal, || "compressing with zstd".into())?;
+    let frame = COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            None => kept.insert(Compressor::new(LEVEL)?),
+        };
+        compressor.compress(chunk)
+    });
+    let frame = frame.blame(Kind::Internal, || "compressing with zstd".into())?;
     let saves = frame.len().div_ceil(BLOCK) < chunk.len().div_ceil(BLOCK);
     Ok(if saves { Extent::Zstd { frame, size: chunk.len() } } else { Extent::Plain(chunk.to_vec()) })
 }
