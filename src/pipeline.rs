@@ -266,3 +266,6 @@ fn subject(dir: &Path) -> Result<Subject> {
         facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,6 +219,8 @@ fn wrong_roles_are_refused_at_their_place() {
         (file, "udp 8472 kernel", "udp 0 kernel", 6, "is not a listener"),
         (file, "udp 8472 kernel", "udp 70000 kernel", 6, "is not a listener"),
         (file, "udp 8472 kernel", "udp 8472 kernel x", 6, "is not a listener"),
+        (file, "listeners =", "private = [\"etc/x\"]\nlisteners =", 6, "has no file rootfs/etc/x"),
+        (file, "listeners =", "private = [\"../role.toml\"]\nlisteners =", 6, "is not a relative path"),
         (file, "[variables.cidr]", "[variables.Cidr]", 7, "is not a name"),
         (file, "[variables.cidr]", "[variable.cidr]", 7, "unknown field `variable`"),
         (file, "type = \"cidr\"", "type = \"subnet\"", 8, "is not a type"),

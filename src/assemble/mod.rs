@@ -168,3 +168,20 @@ pub fn listeners(locked: &Locked) -> impl Iterator<Item = String> {
     let all = locked.spec().roles.iter().flat_map(|role| &role.listeners);
     all.map(|listener| format!("{} {} {}", listener.protocol, listener.port, listener.process))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preloaded_container_lies_beside_what_it_must_be() {
+        let mut root = Tree::new();
+        let archive = Content::from_bytes(b"archive".to_vec());
+        let digest = Sha256::of(b"manifest");
+        let (name, reference) = ("pause".into(), "nodelith.dev/pause:1".into());
+        put(&mut root, &Preload { name, reference, digest, archive: archive.clone() }).unwrap();
+        let image = root.content("usr/share/nodelith/containers/pause.image").unwrap().read().unwrap();
+        assert_eq!(String::from_utf8(image).unwrap(), format!("nodelith.dev/pause:1\nsha256:{digest}\n"));
+        assert_eq!(root.content("usr/share/nodelith/containers/pause.oci.tar"), Some(&archive));
+    }
+}

@@ -38,6 +38,11 @@ fn install(tree: &mut Tree, spec: &Spec, role: &Role) -> Result<()> {
         let renderer = Renderer::new(spec);
         copy(tree, &rootfs, "", &renderer, &origin)?;
     }
+    for path in &role.private {
+        if let Some(node) = tree.get_mut(path) {
+            node.mode = 0o600;
+        }
+    }
     for (name, variable) in role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Boot) {
         let Some(value) = spec.values.get(&role.name).and_then(|values| values.get(name)) else { continue };
         if !variable.secret {

@@ -272,6 +272,7 @@ fn role(name: Name, dir: PathBuf, machine: Option<&Path>) -> Result<Role> {
         modules: each(source, &raw.modules, module)?,
         units: each(source, &raw.units, unit)?,
         listeners: each(source, &raw.listeners, listener)?,
+        private: each(source, &raw.private, |text| private(&dir.join("rootfs"), text))?,
         preload: container::preloads(source, &raw.preload, machine, dir.parent().unwrap_or(Path::new("")))?,
         name,
         dir,
@@ -303,6 +304,16 @@ fn module(text: &str) -> Result<String, Refused> {
     } else {
         Err(Refused(format!("`{}` is not the name of a kernel module", text.escape_debug())))
     }
+}
+
+/// A file of a role, which a template may be.
+fn private(rootfs: &Path, text: &str) -> Result<String, Refused> {
+    let file = rootfs.join(relative_path(text)?);
+    if file.is_file() || file.with_file_name(format!("{}.j2", file.file_name().unwrap_or_default().display())).is_file()
+    {
+        return Ok(text.to_owned());
+    }
+    Err(Refused(format!("the role has no file rootfs/{text}")))
 }
 
 fn listener(text: &str) -> Result<Listener, Refused> {

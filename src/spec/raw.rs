@@ -70,6 +70,8 @@ pub(super) struct RawRole {
     #[serde(default)]
     pub(super) listeners: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(super) private: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) preload: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) variables: BTreeMap<Spanned<String>, RawVariable>,

@@ -123,6 +123,7 @@ pub const ROLE: &[Table] = &[
                 false,
                 "Every socket beyond loopback that the role opens: protocol, port, process. `nodelith test` refuses any other.",
             ),
+            key("private", "a list of paths", false, "Files of `rootfs/` that only root may read, mode 0600."),
             key(
                 "preload",
                 "a list of containers",

@@ -23,6 +23,8 @@ pub struct Role {
     pub units: Vec<String>,
     /// Listeners beyond loopback that the role opens.
     pub listeners: Vec<Listener>,
+    /// Files of `rootfs/` that only root may read, as they are called in the image.
+    pub private: Vec<String>,
     /// Containers that are imported at boot: each a spec of its own, found beside the machine's.
     pub preload: Vec<super::Spec>,
     /// Variables by name.
