@@ -1,6 +1,6 @@
 //! Two builds of what should be one image: the first path in which they differ, not the first byte.
 
-use super::{Disk, open, read_manifest};
+use super::{Parts, disk, open, read_manifest};
 use crate::error::{Blame, Kind, Result};
 use crate::format::gpt::Role;
 use crate::format::{cpio, erofs, pe};
@@ -97,8 +97,8 @@ fn first_of(mut one: impl Read, mut other: impl Read, path: &Path) -> Result<Opt
 
 /// The path in whose bytes the root file systems differ first; `None` when they do not, or no root can be found.
 fn in_root(one: &Path, other: &Path, raw: &str, offset: u64) -> Result<Option<String>> {
-    let (mine, theirs) = (open(&one.join(raw))?, open(&other.join(raw))?);
-    let (Ok(mine), Ok(theirs)) = (Disk::read(&mine), Disk::read(&theirs)) else {
+    let (mine, theirs) = (disk(&one.join(raw))?, disk(&other.join(raw))?);
+    let (Ok(mine), Ok(theirs)) = (Parts::read(&mine), Parts::read(&theirs)) else {
         return Ok(Some(format!("{raw} from byte {offset} on: one has no sound partition table")));
     };
     let (Ok(a), Ok(b)) = (mine.region(Role::Root), theirs.region(Role::Root)) else { return Ok(None) };

@@ -15,7 +15,8 @@ use crate::format::verity::{self, RootHash, Verdict};
 use crate::format::{erofs, pe};
 use crate::manifest::{self, Manifest};
 use crate::report::{Report, Stage};
-use crate::sys::{self, region::Region};
+use crate::sys;
+use crate::sys::region::{Disk, Region};
 use crate::tree::show;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -82,6 +83,11 @@ fn open(path: &Path) -> Result<File> {
     sys::fs::open(path)
 }
 
+fn disk(path: &Path) -> Result<Disk> {
+    open(path)?;
+    Disk::open(path)
+}
+
 /// What a disk holds, by what its parts say of each other: root hash → verity tree → root; command line, GUIDs, ESP.
 fn parts(dir: &Path, manifest: &Manifest) -> Result<()> {
     let refuse = |message: String| Err(Fault::new(Kind::Integrity, message).into());
@@ -89,8 +95,8 @@ fn parts(dir: &Path, manifest: &Manifest) -> Result<()> {
     let root_hash: Sha256 = manifest.root_hash.parse().blame(Kind::Integrity, || "reading the root hash".into())?;
     let root_hash = RootHash(root_hash);
 
-    let raw = open(&dir.join(file("raw")))?;
-    let disk = Disk::read(&raw).map_err(|error| error.context(Fault::new(Kind::Integrity, file("raw"))))?;
+    let raw = disk(&dir.join(file("raw")))?;
+    let disk = Parts::read(&raw).map_err(|error| error.context(Fault::new(Kind::Integrity, file("raw"))))?;
     let (mut data, mut tree) = (disk.region(Role::Root)?, disk.region(Role::RootVerity)?);
     match verity::check(&mut data, disk.part(Role::Root)?.size, &mut BufReader::new(&mut tree), &root_hash)? {
         Verdict::Sound => {}
@@ -120,17 +126,17 @@ fn parts(dir: &Path, manifest: &Manifest) -> Result<()> {
 }
 
 /// A raw disk and its partitions.
-struct Disk<'a> {
-    file: &'a File,
+struct Parts<'a> {
+    disk: &'a Disk,
     size: u64,
     parts: Vec<Found>,
 }
 
-impl<'a> Disk<'a> {
-    fn read(file: &'a File) -> Result<Self> {
-        let size = file.metadata().blame(Kind::Environment, || "reading the raw disk".into())?.len();
-        let parts = gpt::read(&mut Region::new(file, 0, size))?;
-        Ok(Self { file, size, parts })
+impl<'a> Parts<'a> {
+    fn read(disk: &'a Disk) -> Result<Self> {
+        let size = disk.size()?;
+        let parts = gpt::read(&mut Region::new(disk, 0, size))?;
+        Ok(Self { disk, size, parts })
     }
 
     /// A role's partition, all of which is on the disk.
@@ -142,7 +148,7 @@ impl<'a> Disk<'a> {
 
     fn region(&self, role: Role) -> Result<Region<'a>> {
         let part = self.part(role)?;
-        Ok(Region::new(self.file, part.start, part.size))
+        Ok(Region::new(self.disk, part.start, part.size))
     }
 
     /// Whose the bytes from an offset in the root file system on are, for people.
@@ -165,7 +171,7 @@ impl<'a> Disk<'a> {
         for start in (0..part.size).step_by(512) {
             sectors.read_exact(&mut sector).blame(Kind::Environment, doing)?;
             if sector.starts_with(head) && part.size - start >= content.len() as u64 {
-                let mut rest = Region::new(self.file, part.start, part.size);
+                let mut rest = Region::new(self.disk, part.start, part.size);
                 rest.seek(SeekFrom::Start(start)).blame(Kind::Environment, doing)?;
                 let mut found = vec![0; content.len()];
                 rest.read_exact(&mut found).blame(Kind::Environment, doing)?;

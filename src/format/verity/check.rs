@@ -1,11 +1,8 @@
 //! A hash tree is checked from its root down, as the kernel does, but all of it at once.
 
-use super::{BLOCK, FANOUT, RootHash, hash_blocks, super_block};
+use super::{BATCH, BLOCK, FANOUT, RootHash, hash_blocks, super_block};
 use crate::error::{Blame, Fault, Kind, Result};
 use std::io::Read;
-
-/// Bytes of data that are read at a time: bounds memory.
-const BATCH: usize = 2048 * BLOCK;
 
 /// What a root hash says of data and their tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +46,7 @@ pub fn check(data: &mut impl Read, len: u64, tree: &mut impl Read, root: &RootHa
     let mut trusted = root.0.0.to_vec();
     for blocks in sizes.into_iter().rev() {
         let level = next(blocks)?;
-        let mut found = Vec::new();
-        hash_blocks(&salt, &level, &mut found);
-        if !trusted.starts_with(&found) {
+        if !trusted.starts_with(hash_blocks(&salt, &level).as_flattened()) {
             return Ok(Verdict::Tree);
         }
         trusted = level;
@@ -61,9 +56,8 @@ pub fn check(data: &mut impl Read, len: u64, tree: &mut impl Read, root: &RootHa
     for hashes in trusted[..usize::try_from(len / BLOCK as u64 * 32)?].chunks(BATCH / BLOCK * 32) {
         let now = hashes.len() / 32 * BLOCK;
         data.read_exact(&mut batch[..now]).blame(Kind::Environment, || "reading data for dm-verity".into())?;
-        let mut found = Vec::with_capacity(hashes.len());
-        hash_blocks(&salt, &batch[..now], &mut found);
-        if let Some(at) = found.chunks(32).zip(hashes.chunks(32)).position(|(found, hash)| found != hash) {
+        let found = hash_blocks(&salt, &batch[..now]);
+        if let Some(at) = found.iter().zip(hashes.chunks(32)).position(|(found, hash)| found[..] != *hash) {
             return Ok(Verdict::Data(done + (at * BLOCK) as u64));
         }
         done += now as u64;
