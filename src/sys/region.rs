@@ -43,6 +43,14 @@ impl Disk {
         self.file.set_len(len).blame(Kind::Environment, || format!("making a file of {len} bytes"))
     }
 
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`].
+    pub fn size(&self) -> Result<u64> {
+        Ok(self.file.metadata().blame(Kind::Environment, || "measuring the raw disk".into())?.len())
+    }
+
     /// For each [`PIECE`] of the first `len` bytes whether anything but zeros was written to it.
     #[must_use]
     pub fn data(&self, len: u64) -> Vec<bool> {
