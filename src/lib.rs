@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `cli` | one file per verb; the only place that prints |
 //! | `pipeline` | the story: lock, build, test as a list of stages |
+//! | `verify` | an image against its manifest, two builds against each other |
 //! | `trial` | image + claims → verdict |
 //! | `standing` | whether what stands in `out/` is what its inputs would make now |
 //! | `image` | tree → EROFS → verity → UKI → disk |
@@ -50,3 +51,4 @@ pub mod text;
 pub mod token;
 pub mod tree;
 pub mod trial;
+pub mod verify;

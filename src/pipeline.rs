@@ -21,6 +21,7 @@ use crate::standing::{self, Inputs, Made, State};
 use crate::store::Store;
 use crate::sys;
 use crate::trial::{self, Claim, Subject, Verdict};
+use crate::verify;
 use std::path::{Path, PathBuf};
 
 /// What every stage may use beside its input.
@@ -102,6 +103,38 @@ pub struct Built {
     pub made: Made,
     /// Whether it stood there before.
     pub up_to_date: bool,
+}
+
+/// Builds the image of a directory once more, from its lock, and compares.
+///
+/// # Errors
+/// [`Kind::Spec`] when the lock is not the one that the image was built from, [`Kind::Integrity`] when the images
+/// differ, those of [`build`].
+pub fn rebuild(dir: &Path, manifest: &Manifest, locked: &Locked, cx: &Context<'_>) -> Result<()> {
+    let lock = Sha256::of(locked.lock().to_text()?.as_bytes());
+    if lock != manifest.lock {
+        let path = locked.spec().lock_path();
+        let message = format!(
+            "{} was built from the lock of sha256 {}, {} has {lock}",
+            dir.display(),
+            manifest.lock,
+            path.display()
+        );
+        return Err(Fault::new(Kind::Spec, message).hint("check out the commit that the image was built from").into());
+    }
+    let scratch = sys::fs::temp_dir_in(&cx.store.tmp(), "verify-")?;
+    let built = build(locked, scratch.path(), true, cx)?;
+    same(dir, &built.dir)
+}
+
+/// Proves that the images of two directories are equal, byte for byte.
+///
+/// # Errors
+/// [`Kind::Integrity`], naming the first path that differs; those of [`verify::difference`].
+pub fn same(dir: &Path, other: &Path) -> Result<()> {
+    let Some(what) = verify::difference(dir, other)? else { return Ok(()) };
+    let fault = Fault::new(Kind::Integrity, format!("{} differs from the other build in {what}", dir.display()));
+    Err(fault.hint("was it built with this nodelith, and from these files of overlays/? If so, report it").into())
 }
 
 /// Boots claims on built images. The images are those of `out`, unchanged.

@@ -6,7 +6,8 @@
 //!
 //! 1. udev finds the disk; the verity generator opens the root by the hash on the kernel's command line;
 //! 2. `systemd-repart` makes the partition of `/var` behind the image, once, and grows it with the disk;
-//! 3. `/var` is checked and mounted, and the machine's identity, which lives there, is bound over `/etc/machine-id`;
+//! 3. `/var` is checked, mounted and grown, and the machine's identity, which lives there, is bound over
+//!    `/etc/machine-id`;
 //! 4. PID 1 switches to the root. Whatever fails on the way ends in [`FAILED`] and a power-off.
 //!
 //! The root must have the directories `/var`, `/proc`, `/sys`, `/dev`, `/run` and an empty file `/etc/machine-id`.
@@ -37,6 +38,7 @@ const PROGRAMS: &[&str] = &[
     "usr/lib/systemd/system-generators/systemd-veritysetup-generator",
     "usr/lib/systemd/systemd",
     "usr/lib/systemd/systemd-executor",
+    "usr/lib/systemd/systemd-growfs",
     "usr/lib/systemd/systemd-journald",
     "usr/lib/systemd/systemd-modules-load",
     "usr/lib/systemd/systemd-shutdown",
@@ -54,7 +56,8 @@ const PROGRAMS: &[&str] = &[
 const OPENED: &[&str] = &["libblkid.so.1", "libcryptsetup.so.12", "libfdisk.so.1", "libkmod.so.2", "libmount.so.1"];
 
 /// Units, with the links in `*.wants` between them. Not `systemd-gpt-auto-generator` nor `systemd-debug-generator`:
-/// the first takes what it finds for what is meant, the other runs units from credentials, which are for the root.
+/// the first takes what it finds for what is meant, the other runs units from credentials, which are for the root. Nor
+/// what makes static device nodes: the modules whose nodes are needed are loaded by name, and devtmpfs has their nodes.
 const UNITS: &[&str] = &[
     "basic.target",
     "emergency.target",
@@ -69,10 +72,8 @@ const UNITS: &[&str] = &[
     "initrd-udevadm-cleanup-db.service",
     "initrd-usr-fs.target",
     "initrd.target",
-    "kmod-static-nodes.service",
     "local-fs-pre.target",
     "local-fs.target",
-    "modprobe@.service",
     "paths.target",
     "remote-fs-pre.target",
     "remote-veritysetup.target",
@@ -87,8 +88,6 @@ const UNITS: &[&str] = &[
     "systemd-journald.socket",
     "systemd-modules-load.service",
     "systemd-repart.service",
-    "systemd-tmpfiles-setup-dev-early.service",
-    "systemd-tmpfiles-setup-dev.service",
     "systemd-udev-trigger.service",
     "systemd-udevd-control.socket",
     "systemd-udevd-kernel.socket",
@@ -304,7 +303,7 @@ const GROUPS: &str = "root:x:0:\ntty:x:5:\ndisk:x:6:\nlp:x:7:\nkmem:x:15:\ndialo
 /// Links between units: directory, unit.
 const WANTS: &[(&str, &str)] = &[
     ("initrd-fs.target.requires", "sysroot-var.mount"),
-    ("initrd-fs.target.requires", "nodelith-machine-id.service"),
+    ("initrd-fs.target.requires", "nodelith-var.service"),
     ("initrd-root-fs.target.requires", "systemd-repart.service"),
 ];
 
@@ -313,6 +312,13 @@ const OWN: &[(&str, &str)] = &[
     (
         "usr/lib/systemd/system/systemd-veritysetup@root.service.d/nodelith.conf",
         "[Unit]\nAfter=systemd-modules-load.service\n",
+    ),
+    // Only what leads to a disk. Coldplugging every terminal, memory block and module costs each boot seconds under
+    // emulation, and the root's udev does it again.
+    (
+        "usr/lib/systemd/system/systemd-udev-trigger.service.d/nodelith.conf",
+        "[Service]\nExecStart=\nExecStart=-udevadm trigger --type=devices --action=add --subsystem-match=pci \
+         --subsystem-match=virtio --subsystem-match=scsi --subsystem-match=nvme --subsystem-match=block\n",
     ),
     // On the way to the root nobody can read a journal: what went wrong has to be on the console.
     (
@@ -350,16 +356,18 @@ const OWN: &[(&str, &str)] = &[
          [Mount]\nWhat=/dev/disk/by-partlabel/nodelith-var\nWhere=/sysroot/var\nType=ext4\nOptions=nosuid,nodev\n",
     ),
     ("usr/lib/nodelith/machine-id.conf", "d /sysroot/var/lib/nodelith/identity/etc 0755 root root -\n"),
-    // Setup fills a file that is missing, empty or torn, and syncs it, so a power cut at any moment leaves what the
-    // next boot repairs. It gets a root of its own in /var: it also syncs the directory, which EROFS refuses. Not a
-    // mount unit: those try to make their mount point, and warn that the root is read-only.
+    // Repart has grown the partition when the disk has grown; growfs makes the file system follow. Setup fills a file
+    // that is missing, empty or torn, and syncs it, so a power cut at any moment leaves what the next boot repairs. It
+    // gets a root of its own in /var: it also syncs the directory, which EROFS refuses. Not a mount unit: those try to
+    // make their mount point, and warn that the root is read-only.
     (
-        "usr/lib/systemd/system/nodelith-machine-id.service",
-        "[Unit]\nDescription=Give the Machine Its Identity\nDefaultDependencies=no\n\
+        "usr/lib/systemd/system/nodelith-var.service",
+        "[Unit]\nDescription=Grow /var and Give the Machine Its Identity\nDefaultDependencies=no\n\
          Requires=sysroot-var.mount\nAfter=sysroot-var.mount\n\
          Before=initrd-fs.target\nConflicts=shutdown.target\nBefore=shutdown.target\n\
          OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
          [Service]\nType=oneshot\nRemainAfterExit=yes\n\
+         ExecStart=/usr/lib/systemd/systemd-growfs /sysroot/var\n\
          ExecStart=systemd-tmpfiles --create /usr/lib/nodelith/machine-id.conf\n\
          ExecStart=systemd-machine-id-setup --root=/sysroot/var/lib/nodelith/identity\n\
          ExecStart=mount --bind /sysroot/var/lib/nodelith/identity/etc/machine-id /sysroot/etc/machine-id\n",
@@ -437,7 +445,8 @@ mod tests {
         for (path, text) in OWN {
             for line in text.lines().filter_map(|line| line.strip_prefix("ExecStart=")).filter(|line| !line.is_empty())
             {
-                let program = line.split(' ').next().unwrap();
+                // `-`: a failure of this one is no failure of the unit.
+                let program = line.split(' ').next().unwrap().trim_start_matches('-');
                 let places = [program.trim_start_matches('/').to_owned(), format!("usr/bin/{program}")];
                 assert!(places.iter().any(|place| tree.content(place).is_some()), "{path}: {line}");
             }

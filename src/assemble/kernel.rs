@@ -24,6 +24,11 @@ pub(super) const CMDLINE: &[&str] = &[
     "root=/dev/mapper/root",
     "rootfstype=erofs",
     "ro",
+    // The kernel waits ten ticks for the timer's first interrupts, and panics when an emulator on a busy host is late with
+    // them. Under a hypervisor that it knows it skips this test by itself.
+    "no_timer_check",
+    // Without those that no policy here uses: BPF, for one, makes PID 1 compile and attach a program at every start.
+    "lsm=landlock,lockdown,yama,apparmor",
     // A block that fails its check must end the machine, not become an I/O error that some program shrugs off.
     "systemd.verity_root_options=panic-on-corruption",
     "panic=10",

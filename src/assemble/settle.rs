@@ -33,6 +33,7 @@ pub(super) fn settle(tree: &mut Tree, os_release: &str) -> Result<()> {
         tree.directory(path, *mode, &origin)?;
     }
     var_to_factory(tree)?;
+    without_sealed_paths(tree)?;
     tree.remove("boot");
     tree.directory("boot", 0o755, &origin)?;
     // The initrd binds the lasting id from /var over this file; without the file there would be nothing to bind to.
@@ -81,6 +82,25 @@ fn var_to_factory(tree: &mut Tree) -> Result<()> {
     tree.file("usr/lib/tmpfiles.d/00-nodelith-var.conf", 0o644, lines, &origin)
 }
 
+/// What systemd-tmpfiles can only fail at: lines for places in the sealed root. Each would be a warning in the journal of
+/// every boot, and people learn to read over warnings.
+fn without_sealed_paths(tree: &mut Tree) -> Result<()> {
+    let sealed = |line: &str| {
+        let path = line.split_whitespace().nth(1).unwrap_or_default();
+        !line.starts_with('#') && ["/etc/", "/root", "/usr/"].iter().any(|place| path.starts_with(place))
+    };
+    let files = tree.below(b"usr/lib/tmpfiles.d").map(|(path, _)| path.to_vec()).collect::<Vec<_>>();
+    for path in files {
+        let Some(content) = tree.content(&path) else { continue };
+        let text = String::from_utf8_lossy(&content.read()?).into_owned();
+        if text.lines().any(sealed) {
+            let kept: String = text.lines().filter(|line| !sealed(line)).map(|line| format!("{line}\n")).collect();
+            tree.file(&show(&path), 0o644, kept, &Arc::from("assemble settle"))?;
+        }
+    }
+    Ok(())
+}
+
 /// No file gives whoever runs it more rights than they have, and none can be written by everybody.
 fn harmless(tree: &mut Tree) {
     let paths: Vec<Vec<u8>> = tree.iter().map(|(path, _)| path.to_vec()).collect();
@@ -97,6 +117,16 @@ fn harmless(tree: &mut Tree) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_for_the_sealed_root_are_taken_out() {
+        let mut tree = Tree::new();
+        let text = "# /etc/x\nd /run/x 0755 - - -\nL+ /etc/mtab - - - - x\nd- /root/.ssh :0700 - - -\n";
+        tree.file("usr/lib/tmpfiles.d/x.conf", 0o644, text, &Arc::from("test")).unwrap();
+        settle(&mut tree, "ID=debian\n").unwrap();
+        let kept = tree.content("usr/lib/tmpfiles.d/x.conf").unwrap().read().unwrap();
+        assert_eq!(String::from_utf8(kept).unwrap(), "# /etc/x\nd /run/x 0755 - - -\n");
+    }
 
     #[test]
     fn nothing_is_setuid_world_writable_or_in_var() {

@@ -9,6 +9,7 @@ mod output;
 mod size;
 mod test;
 mod token;
+mod verify;
 
 use crate::error::{Kind, Result};
 use crate::pipeline::Context;
@@ -83,6 +84,7 @@ enum Verb {
     Test(test::Args),
     Token(token::Args),
     Inspect(inspect::Args),
+    Verify(verify::Args),
     Cache(cache::Args),
     Completions(completions::Args),
 }
@@ -112,6 +114,7 @@ fn run(cli: &Cli, printer: &Printer) -> Result<()> {
         Verb::Build(args) => build::run(args, &cli.global, printer),
         Verb::Test(args) => test::run(args, &cli.global, printer),
         Verb::Token(args) => token::run(args, printer),
+        Verb::Verify(args) => verify::run(args, &cli.global, printer),
         Verb::Inspect(args) => inspect::run(args, &cli.global, printer),
         Verb::Cache(args) => cache::run(args, &cli.global, printer),
         Verb::Completions(args) => completions::run(args, printer),

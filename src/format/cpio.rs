@@ -99,6 +99,43 @@ pub fn archive(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
     trailer(out).blame(Kind::Internal, || "ending the initrd".into())
 }
 
+/// The first path, in the order of the archives, at which two of them differ; `None` when they are equal.
+///
+/// # Errors
+/// [`Kind::Integrity`] when one of them cannot be read up to there.
+pub fn difference(one: &[u8], other: &[u8]) -> Result<Option<String>> {
+    let (mut one, mut other) = (one, other);
+    while one != other {
+        let (mine, theirs) = (entry(one)?, entry(other)?);
+        let (Some((name, len)), Some((other_name, other_len))) = (mine, theirs) else {
+            return Ok(mine.or(theirs).map(|(name, _)| name.to_owned()).or_else(|| Some("behind its end".into())));
+        };
+        if one[..len] != other[..other_len] {
+            return Ok(Some(name.min(other_name).to_owned()));
+        }
+        (one, other) = (&one[len..], &other[other_len..]);
+    }
+    Ok(None)
+}
+
+/// The name of an archive's first entry, and how many bytes the entry takes; `None` at its end.
+fn entry(archive: &[u8]) -> Result<Option<(&str, usize)>> {
+    let refuse = || Fault::new(Kind::Integrity, "the initrd is no cpio archive");
+    let field = |number: usize| -> Option<usize> {
+        let text = std::str::from_utf8(archive.get(6 + 8 * number..14 + 8 * number)?).ok()?;
+        usize::try_from(u32::from_str_radix(text, 16).ok()?).ok()
+    };
+    let read = || -> Option<(&str, usize)> {
+        let (body, name) = (field(6)?, field(11)?);
+        let end = 110usize.checked_add(name)?;
+        let name = archive.get(110..end)?.split(|c| *c == 0).next()?;
+        let len = end.next_multiple_of(4).checked_add(body)?.next_multiple_of(4);
+        (archive.starts_with(b"070701") && len <= archive.len()).then_some((std::str::from_utf8(name).ok()?, len))
+    };
+    let (name, len) = read().ok_or_else(refuse)?;
+    Ok((name != "TRAILER!!!").then_some((name, len)))
+}
+
 /// What follows an entry's header.
 enum Bytes<'a> {
     Here(&'a [u8]),
@@ -240,6 +277,27 @@ mod tests {
         let packed = compress(&archive(&tree(), 1).unwrap()).unwrap();
         assert_eq!(zstd::bulk::decompress(&packed, 1 << 20).unwrap(), plain);
         assert!((plain.len() as u64..plain.len() as u64 + 512).contains(&size(&tree())));
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let one = archive(&tree(), 1).unwrap();
+        assert_eq!(difference(&one, &one).unwrap(), None);
+        let differs = |change: &dyn Fn(&mut Tree)| {
+            let mut tree = tree();
+            change(&mut tree);
+            difference(&one, &archive(&tree, 1).unwrap()).unwrap().unwrap()
+        };
+        assert_eq!(differs(&|tree| tree.get_mut("dev/console").unwrap().mode = 0o666), "dev/console");
+        assert_eq!(differs(&|tree| tree.symlink("init", "usr/bin/tini", &Arc::from("x")).unwrap()), "init");
+        assert_eq!(differs(&|tree| tree.symlink("b", "usr", &Arc::from("x")).unwrap()), "b");
+        assert_eq!(differs(&|tree| tree.symlink("z", "usr", &Arc::from("x")).unwrap()), "z");
+        for end in [0, 5, 109, 120] {
+            assert!(difference(&one, &one[..end]).is_err(), "{end}");
+        }
+        let mut bad = one.clone();
+        bad[54..62].copy_from_slice(b"ffffffff");
+        assert!(difference(&one, &bad).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::error::{Blame, Fault, Kind, Result};
 use gptman::{GPT, GPTPartitionEntry};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use uuid::{Uuid, uuid};
 
 /// Bytes in a sector.
@@ -96,15 +96,80 @@ pub fn write(disk: &mut (impl Read + Write + Seek), uuid: Uuid, partitions: &[Pa
     GPT::write_protective_mbr_into(disk, SECTOR).blame(Kind::Environment, doing)
 }
 
+/// A partition as a disk's table tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its type, such as [`Role::guid`].
+    pub kind: Uuid,
+    /// Its own identity.
+    pub uuid: Uuid,
+    /// Where it starts, in bytes.
+    pub start: u64,
+    /// How long it is, in bytes; never 0.
+    pub size: u64,
+}
+
+/// The partitions of a disk, as many as are used, by the first table. Not the library's reader: that one believes a
+/// header that tells of four thousand million entries.
+///
+/// # Errors
+/// [`Kind::Integrity`] when the disk has no such table, or its numbers cannot be true.
+pub fn read(disk: &mut (impl Read + Seek)) -> Result<Vec<Found>> {
+    let mut at = |offset: u64, len: usize| -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let doing = || "reading the partition table".to_owned();
+        disk.seek(SeekFrom::Start(offset)).blame(Kind::Integrity, doing)?;
+        disk.read_exact(&mut bytes).blame(Kind::Integrity, doing)?;
+        Ok(bytes)
+    };
+    let refuse = |why: &str| Fault::new(Kind::Integrity, format!("the disk has no sound partition table: {why}"));
+    let header = at(SECTOR, 92)?;
+    let (first, count, size) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
+    if !header.starts_with(b"EFI PART") {
+        return Err(refuse("its header is missing").into());
+    }
+    if size != ENTRY || count > 1024 {
+        return Err(refuse(&format!("{count} entries of {size} bytes")).into());
+    }
+    let offset = first.checked_mul(SECTOR).ok_or_else(|| refuse("it is nowhere"))?;
+    let entries = at(offset, (count * size) as usize)?;
+    let mut found = Vec::new();
+    for entry in entries.chunks_exact(ENTRY as usize).filter(|entry| entry[..16] != [0; 16]) {
+        let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
+        let size = last.checked_sub(first).and_then(|less| less.checked_add(1)?.checked_mul(SECTOR));
+        let (Some(start), Some(size)) = (first.checked_mul(SECTOR), size) else {
+            return Err(refuse(&format!("a partition from sector {first} to {last}")).into());
+        };
+        found.push(Found { kind: uuid_at(entry, 0), uuid: uuid_at(entry, 16), start, size });
+    }
+    Ok(found)
+}
+
+/// Bytes of an entry of the table.
+const ENTRY: u32 = 128;
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn uuid_at(bytes: &[u8], at: usize) -> Uuid {
+    let mut raw = [0; 16];
+    raw.copy_from_slice(&bytes[at..at + 16]);
+    Uuid::from_bytes_le(raw)
+}
+
 /// Where the first partition of a role stands on a disk: start and size in bytes.
 ///
 /// # Errors
 /// [`Kind::Integrity`] when the disk has no sound partition table or no such partition.
 pub fn find(disk: &mut (impl Read + Seek), role: Role) -> Result<(u64, u64)> {
-    let table = GPT::read_from(disk, SECTOR).blame(Kind::Integrity, || "reading the partition table".into())?;
-    let found = table.iter().find(|(_, entry)| entry.partition_type_guid == role.guid().to_bytes_le());
-    let (_, entry) = found.ok_or_else(|| Fault::new(Kind::Integrity, format!("the disk has no {role:?} partition")))?;
-    Ok((entry.starting_lba * SECTOR, (entry.ending_lba + 1 - entry.starting_lba) * SECTOR))
+    let found = read(disk)?.into_iter().find(|found| found.kind == role.guid());
+    let found = found.ok_or_else(|| Fault::new(Kind::Integrity, format!("the disk has no {role:?} partition")))?;
+    Ok((found.start, found.size))
 }
 
 #[cfg(test)]
@@ -139,6 +204,27 @@ mod tests {
         // With the first header gone the copy must do.
         disk[512..1024].fill(0);
         check(&disk);
+    }
+
+    #[test]
+    fn tables_that_cannot_be_true_are_refused() {
+        let parts = [partition(Role::Esp, ALIGN, 2 * ALIGN)];
+        let mut disk = vec![0; 4 << 20];
+        write(&mut Cursor::new(&mut disk[..]), Uuid::from_u128(9), &parts).unwrap();
+        let found = read(&mut Cursor::new(&disk)).unwrap();
+        let wanted = Found { kind: Role::Esp.guid(), uuid: parts[0].uuid, start: ALIGN, size: 2 * ALIGN };
+        assert_eq!(found, [wanted]);
+        // Place of the entries, their number, their size; a partition's first and last sector.
+        for at in [512 + 72, 512 + 80, 512 + 84, 1024 + 32, 1024 + 40] {
+            for byte in [0xff, 0x80] {
+                let mut bad = disk.clone();
+                bad[at..at + if at == 512 + 80 || at == 512 + 84 { 4 } else { 8 }].fill(byte);
+                let outcome = read(&mut Cursor::new(&bad));
+                assert_eq!(outcome.map_err(|error| crate::error::kind_of(&error)), Err(Kind::Integrity), "{at}");
+            }
+        }
+        assert!(read(&mut Cursor::new(&disk[..1000])).is_err());
+        assert!(read(&mut Cursor::new(&[])).is_err());
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Formats: <https://uapi-group.org/specifications/specs/unified_kernel_image/> and Microsoft's PE specification.
 
-use crate::error::{Blame, Fault, Kind, Result};
+use crate::error::{Fault, Kind, Result};
 use object::LittleEndian as LE;
 use object::read::pe::{ImageNtHeaders as _, ImageOptionalHeader as _, PeFile64};
+use object::read::{Object as _, ObjectSection as _};
 
 /// What a unified kernel image holds besides the stub.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +89,20 @@ pub fn uki(parts: &Uki<'_>) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The sections of a unified kernel image, in order: name and bytes.
+///
+/// # Errors
+/// [`Kind::Integrity`] when it is not a 64-bit PE file whose sections are all there.
+pub fn sections(file: &[u8]) -> Result<Vec<(String, &[u8])>> {
+    let refuse = |error: object::read::Error| Fault::new(Kind::Integrity, format!("this is no kernel image: {error}"));
+    let parsed = PeFile64::parse(file).map_err(refuse)?;
+    let sections = parsed.sections().map(|section| {
+        let name = String::from_utf8_lossy(section.name_bytes().map_err(refuse)?).into_owned();
+        Ok((name, section.data().map_err(refuse)?))
+    });
+    sections.collect()
+}
+
 fn too_big() -> Fault {
     Fault::new(Kind::Build, "the kernel and the initrd are too big for a unified kernel image (4 GiB)")
 }
@@ -133,18 +148,6 @@ fn checksum(file: &mut [u8], field: usize) -> Result<u32> {
     Ok(u32::try_from(sum + file.len() as u64)?)
 }
 
-/// The sections of a unified kernel image: name, bytes.
-///
-/// # Errors
-/// [`Kind::Integrity`] when it is no 64-bit PE file.
-pub fn sections(file: &[u8]) -> Result<Vec<(String, u64)>> {
-    use object::read::{Object as _, ObjectSection as _};
-    let doing = || "reading the unified kernel image".to_owned();
-    let file = PeFile64::parse(file).blame(Kind::Integrity, doing)?;
-    let named = file.sections().map(|section| Ok((section.name()?.to_owned(), section.size())));
-    named.collect::<object::Result<_>>().blame(Kind::Integrity, doing)
-}
-
 /// A PE program of one section whose headers have room for `room` more.
 #[cfg(test)]
 pub(crate) fn sample_stub(room: usize) -> Vec<u8> {
@@ -180,8 +183,6 @@ pub(crate) fn sample_stub(room: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object::read::{Object as _, ObjectSection as _};
-
     fn parts<'a>(stub: &'a [u8], initrd: &'a [u8]) -> Uki<'a> {
         Uki { stub, os_release: "ID=x\n", cmdline: "quiet", uname: "6.12.1", initrd, kernel: b"MZkernel" }
     }
@@ -199,8 +200,10 @@ mod tests {
         assert_eq!(data(".cmdline"), b"quiet");
         assert_eq!(data(".initrd"), initrd);
         assert_eq!(data(".linux"), b"MZkernel");
-        let sizes = sections(&out).unwrap();
-        assert!(sizes.contains(&(".initrd".into(), 10_000)) && sizes.contains(&(".cmdline".into(), 5)), "{sizes:?}");
+        let read = sections(&out).unwrap();
+        assert_eq!(read.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
+        assert_eq!((read[2].1, read[5].1), (&b"quiet"[..], &b"MZkernel"[..]));
+        assert!(sections(&out[..out.len() / 2]).is_err() && sections(b"MZ").is_err());
         let mut end = 0;
         for section in file.sections() {
             assert!(section.address() >= end && section.address().is_multiple_of(4096));

@@ -4,6 +4,10 @@
 //! Format: <https://gitlab.com/cryptsetup/cryptsetup/-/wikis/DMVerity>. The tree's levels stand from the single top
 //! block down to the hashes of the data; each hash is of the salt followed by a block.
 
+mod check;
+
+pub use check::{Verdict, check};
+
 use crate::digest::Sha256;
 use crate::error::{Blame, Kind, Result};
 use rayon::prelude::*;

@@ -80,11 +80,24 @@ pub const MILESTONES: &[(&str, &str)] = &[
     ("power-off", "Reached target poweroff.target"),
 ];
 
+/// A line of [`MILESTONES`] that was passed.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Milestone {
+    /// Its name.
+    pub name: &'static str,
+    /// As of [`Line`].
+    pub at: f64,
+    /// As of [`Line`].
+    pub cpu: f64,
+}
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Line {
     /// Seconds since power-on when the line's last byte came.
     pub at: f64,
+    /// Seconds of host processor time that the machine had used by then: a busy host moves `at`, hardly this.
+    pub cpu: f64,
     /// Without control sequences.
     pub text: String,
 }
@@ -105,11 +118,11 @@ pub struct Console {
 }
 
 impl Console {
-    /// Takes down what comes from `stream` until it ends, also into `file`.
+    /// Takes down what comes from `stream` until it ends, also into `file`. `pid` is the process that is the machine.
     ///
     /// # Errors
     /// [`Kind::Environment`] when the file cannot be made.
-    pub fn start(stream: UnixStream, file: &Path) -> Result<Self> {
+    pub fn start(stream: UnixStream, file: &Path, pid: u32) -> Result<Self> {
         let shared = Arc::new((Mutex::new(State::default()), Condvar::new()));
         let log = fs::create(file)?;
         let for_thread = Arc::clone(&shared);
@@ -117,7 +130,7 @@ impl Console {
         stream
             .set_read_timeout(Some(Duration::from_millis(300)))
             .blame(Kind::Environment, || "opening a console".to_owned())?;
-        std::thread::spawn(move || take_down(stream, log, since, &for_thread));
+        std::thread::spawn(move || take_down(stream, log, since, pid, &for_thread));
         Ok(Self { shared, file: file.to_owned() })
     }
 
@@ -168,12 +181,13 @@ impl Console {
         &self.file
     }
 
-    /// The milestones that were passed, with their seconds.
+    /// The milestones that were passed.
     #[must_use]
-    pub fn milestones(&self) -> Vec<(&'static str, f64)> {
+    pub fn milestones(&self) -> Vec<Milestone> {
         let lines = self.lines();
-        let at = |wanted: &str| lines.iter().find(|line| pattern::holds(&line.text, wanted)).map(|line| line.at);
-        MILESTONES.iter().filter_map(|(name, wanted)| at(wanted).map(|at| (*name, at))).collect()
+        let first = |wanted: &str| lines.iter().find(|line| pattern::holds(&line.text, wanted));
+        let milestone = |line: &Line, name| Milestone { name, at: line.at, cpu: line.cpu };
+        MILESTONES.iter().filter_map(|(name, wanted)| first(wanted).map(|line| milestone(line, name))).collect()
     }
 
     /// How many lines there are so far.
@@ -205,12 +219,19 @@ fn all(state: &State) -> Vec<Line> {
     let mut lines = state.lines.clone();
     let rest = pattern::plain(&String::from_utf8_lossy(&state.rest));
     if !rest.is_empty() {
-        lines.push(Line { at: state.lines.last().map_or(0.0, |line| line.at), text: rest });
+        let (at, cpu) = state.lines.last().map_or((0.0, 0.0), |line| (line.at, line.cpu));
+        lines.push(Line { at, cpu, text: rest });
     }
     lines
 }
 
-fn take_down(mut stream: UnixStream, mut log: std::fs::File, since: Instant, shared: &(Mutex<State>, Condvar)) {
+fn take_down(
+    mut stream: UnixStream,
+    mut log: std::fs::File,
+    since: Instant,
+    pid: u32,
+    shared: &(Mutex<State>, Condvar),
+) {
     let mut buffer = [0; 4096];
     loop {
         let count = match stream.read(&mut buffer) {
@@ -221,6 +242,8 @@ fn take_down(mut stream: UnixStream, mut log: std::fs::File, since: Instant, sha
             Err(_) => break,
         };
         let at = (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        // A machine that has just ended is not there to be asked.
+        let cpu = crate::sys::cpu_seconds(pid).unwrap_or(0.0);
         let mut state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         for byte in &buffer[..count] {
             // The serial line ends lines by CR LF; firmware draws by cursor moves and bare CR.
@@ -230,8 +253,8 @@ fn take_down(mut stream: UnixStream, mut log: std::fs::File, since: Instant, sha
             }
             let text = pattern::plain(&String::from_utf8_lossy(&std::mem::take(&mut state.rest)));
             // The log is for people; the judgement uses the lines in memory, so a full disk here changes nothing.
-            let _ = writeln!(log, "[{at:9.3}] {text}");
-            state.lines.push(Line { at, text });
+            let _ = writeln!(log, "[{at:9.3} {cpu:7.2}] {text}");
+            state.lines.push(Line { at, cpu, text });
         }
         drop(state);
         shared.1.notify_all();
@@ -239,7 +262,7 @@ fn take_down(mut stream: UnixStream, mut log: std::fs::File, since: Instant, sha
     let mut state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
     let rest = pattern::plain(&String::from_utf8_lossy(&state.rest));
     if !rest.is_empty() {
-        let _ = writeln!(log, "[{:9.3}] {rest}", since.elapsed().as_secs_f64());
+        let _ = writeln!(log, "[{:9.3}        ] {rest}", since.elapsed().as_secs_f64());
     }
     state.closed = true;
     drop(state);
@@ -254,7 +277,7 @@ mod tests {
     fn lines_are_taken_down_with_their_unfinished_end() {
         let dir = tempfile::tempdir().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let console = Console::start(ours, &dir.path().join("console")).unwrap();
+        let console = Console::start(ours, &dir.path().join("console"), std::process::id()).unwrap();
         theirs.write_all(b"[    0.0] Linux version 6.12\r\n\x1b[0mok\xff\r\nworker login: ").unwrap();
         let until = Instant::now() + Duration::from_secs(20);
         while console.find("login:").is_none() && Instant::now() < until {
@@ -263,14 +286,15 @@ mod tests {
         drop(theirs);
         console.drain(Duration::from_secs(20)).unwrap();
         assert_eq!(console.tail(2), ["ok\u{fffd}", "worker login: "]);
-        assert_eq!(console.milestones()[0].0, "kernel");
+        let kernel = console.milestones()[0];
+        assert!(kernel.name == "kernel" && kernel.cpu > 0.0, "{kernel:?}");
         let log = std::fs::read_to_string(console.file()).unwrap();
         assert_eq!(log.lines().count(), 3, "{log}");
     }
 
     #[test]
     fn each_bad_pattern_catches_what_it_is_for_and_good_lines_pass() {
-        let line = |text: &str| Line { at: 0.0, text: text.to_owned() };
+        let line = |text: &str| Line { at: 0.0, cpu: 0.0, text: text.to_owned() };
         let shown = [
             "Kernel panic - not syncing: dm-verity device corrupted",
             "[   5.1] device-mapper: verity: 254:1: data block 0 is corrupted",

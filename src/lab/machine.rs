@@ -121,8 +121,9 @@ impl Machine {
         let argv = emulator.command(argv::arguments(&self.hardware, &paths, acceleration));
         let said = self.dir.join("qemu.log");
         let mut process = Process::start(&argv, &emulator.environment(), &said)?;
-        let connected =
-            accept_all(&listeners, &mut process).and_then(|streams| self.connect(streams, console)).map_err(|why| {
+        let connected = accept_all(&listeners, &mut process)
+            .and_then(|streams| self.connect(streams, console, process.pid()))
+            .map_err(|why| {
                 let mut shown = cmd::command(&argv[0]);
                 let shown = cmd::paste(shown.args(&argv[1..]));
                 let words = fs::read_text(&said).unwrap_or_default();
@@ -137,13 +138,13 @@ impl Machine {
     }
 
     /// Takes the sockets into use, in the order of [`SOCKETS`] and then the card's.
-    fn connect(&mut self, streams: Vec<UnixStream>, console: &Path) -> Result<(Qmp, Probe)> {
+    fn connect(&mut self, streams: Vec<UnixStream>, console: &Path, pid: u32) -> Result<(Qmp, Probe)> {
         let mut streams = streams.into_iter();
         let mut next =
             || streams.next().ok_or_else(|| Fault::new(Kind::Internal, "a socket of the machine is missing"));
         let (qmp, serial, port) = (next()?, next()?, next()?);
         // The console first: firmware speaks while the rest connects.
-        self.console = Some(Console::start(serial, console)?);
+        self.console = Some(Console::start(serial, console, pid)?);
         if let Some((switch, id)) = &self.link {
             switch.plug(*id, next()?)?;
         }

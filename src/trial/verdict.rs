@@ -3,6 +3,7 @@
 use crate::digest::Sha256;
 use crate::error::Result;
 use crate::lab::Ending;
+use crate::lab::console::Milestone;
 use crate::sys::fs;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -66,8 +67,8 @@ pub struct Boot {
     pub at: f64,
     /// How it ended.
     pub ending: Option<Ending>,
-    /// What it passed, in seconds since its power-on.
-    pub milestones: Vec<(&'static str, f64)>,
+    /// What it passed.
+    pub milestones: Vec<Milestone>,
     /// Its console.
     pub console: PathBuf,
 }

@@ -1,5 +1,5 @@
 //! EROFS, Linux's read-only file system: a writer ([`write`](fn@write)) and just enough of a reader
-//! ([`locate`], [`measure`]).
+//! ([`locate`], [`owner`], [`measure`]).
 //!
 //! Layout of an image, in blocks of 4 KiB: superblock; data of regular files in tree order; directories (and the rare
 //! symbolic link) that do not fit beside their inode; inodes with their attributes, compression indexes and short
@@ -19,7 +19,7 @@ mod write;
 mod xattrs;
 
 pub use pack::{Body, EXTENT, Extent, pack, pack_version, read_and_pack};
-pub use read::{Measured, locate, measure};
+pub use read::{Measured, locate, measure, owner};
 pub use write::{Options, Packer, Summary, write};
 
 #[cfg(test)]

@@ -1,14 +1,20 @@
-//! Finds where a path's bytes stand in an image, so that a test can damage exactly one file, and how many each path takes.
+//! Finds where a path's bytes stand in an image, so that a test can damage exactly one file; whose a byte is, so that a
+//! difference can be told by its path; and how many bytes each file takes.
 
 use super::disk::{BLOCK, DIRENT, INDEX, INDEX_HEAD, MAGIC, SLOT, SUPER_OFFSET};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::tree::show;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 
 /// What the reader needs of an inode.
 struct Found {
+    /// Offset of the inode.
+    at: u64,
     layout: u16,
+    is_dir: bool,
+    is_file: bool,
     size: u64,
     union: u32,
     /// Offset just behind inode and attributes.
@@ -28,7 +34,7 @@ struct Reader<'a, R> {
 /// [`Kind::Build`] when there is no such path or it holds no data, [`Kind::Integrity`] when this is no such image,
 /// [`Kind::Environment`] when it cannot be read.
 pub fn locate(image: &mut (impl Read + Seek), path: &[u8]) -> Result<(u64, u64)> {
-    let (mut reader, root) = open(image)?;
+    let (mut reader, root) = Reader::new(image)?;
     let mut inode = reader.inode(root)?;
     for name in path.split(|c| *c == b'/').filter(|name| !name.is_empty()) {
         let number = reader.lookup(&inode, name)?;
@@ -51,6 +57,23 @@ pub fn locate(image: &mut (impl Read + Seek), path: &[u8]) -> Result<(u64, u64)>
     }
 }
 
+/// The first path, in the order of the walk, to which the byte at an offset belongs: its inode, attributes, indexes or
+/// data. `None` for what belongs to none, such as the superblock and padding; the root directory is the empty path.
+///
+/// # Errors
+/// As [`locate`].
+pub fn owner(image: &mut (impl Read + Seek), offset: u64) -> Result<Option<Vec<u8>>> {
+    let (mut reader, root) = Reader::new(image)?;
+    let mut found = None;
+    reader.walk(root, |reader, path, _, inode| {
+        if reader.ranges(inode)?.iter().any(|range| range.contains(&offset)) {
+            found = Some(path.to_vec());
+        }
+        Ok(found.is_some())
+    })?;
+    Ok(found)
+}
+
 /// What a regular file takes in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
@@ -65,20 +88,14 @@ pub struct Measured {
 /// # Errors
 /// [`Kind::Integrity`] when this is no such image, [`Kind::Environment`] when it cannot be read.
 pub fn measure(image: &mut (impl Read + Seek)) -> Result<BTreeMap<Vec<u8>, Measured>> {
-    let (mut reader, root) = open(image)?;
+    let (mut reader, root) = Reader::new(image)?;
     let (mut files, mut seen) = (BTreeMap::new(), BTreeSet::new());
-    let mut todo = vec![(Vec::new(), root)];
-    while let Some((path, number)) = todo.pop() {
-        let dir = reader.inode(number)?;
-        for (name, number, kind) in reader.entries(&dir)? {
-            let child = if path.is_empty() { name.clone() } else { [path.as_slice(), name.as_slice()].join(&b'/') };
-            match kind {
-                DIRECTORY if name != b"." && name != b".." => todo.push((child, number)),
-                REGULAR => drop(files.insert(child, number)),
-                _ => {}
-            }
+    reader.walk(root, |_, path, number, inode| {
+        if inode.is_file {
+            files.insert(path.to_vec(), number);
         }
-    }
+        Ok(false)
+    })?;
     let measured = files.into_iter().map(|(path, number)| {
         let inode = reader.inode(number)?;
         let (data, behind) = reader.taken(&inode)?;
@@ -91,21 +108,43 @@ pub fn measure(image: &mut (impl Read + Seek)) -> Result<BTreeMap<Vec<u8>, Measu
     measured.collect()
 }
 
-/// File types as directory entries name them.
-const REGULAR: u8 = 1;
-const DIRECTORY: u8 = 2;
-
-/// A reader of an image, and the number of its root.
-fn open<R: Read + Seek>(image: &mut R) -> Result<(Reader<'_, R>, u64)> {
-    let super_block = read(image, SUPER_OFFSET as u64, 128)?;
-    if u32_at(&super_block, 0) != MAGIC || super_block[12] != 12 {
-        return Err(Fault::new(Kind::Integrity, "this is no EROFS image with blocks of 4 KiB").into());
+impl<'a, R: Read + Seek> Reader<'a, R> {
+    /// A reader, and the number of the root directory.
+    fn new(image: &'a mut R) -> Result<(Self, u64)> {
+        let super_block = read(image, SUPER_OFFSET as u64, 128)?;
+        if u32_at(&super_block, 0) != MAGIC || super_block[12] != 12 {
+            return Err(Fault::new(Kind::Integrity, "this is no EROFS image with blocks of 4 KiB").into());
+        }
+        let meta = u64::from(u32_at(&super_block, 40)) * BLOCK as u64;
+        Ok((Self { image, meta }, u64::from(u16_at(&super_block, 14))))
     }
-    let meta = u64::from(u32_at(&super_block, 40)) * BLOCK as u64;
-    Ok((Reader { image, meta }, u64::from(u16_at(&super_block, 14))))
-}
 
-impl<R: Read + Seek> Reader<'_, R> {
+    /// Visits every path in depth, the directory before what is below it, until `visit` says that it is enough. A file of
+    /// several names is visited by each of them.
+    fn walk(&mut self, root: u64, mut visit: impl FnMut(&mut Self, &[u8], u64, &Found) -> Result<bool>) -> Result<()> {
+        let mut todo = vec![(Vec::new(), root)];
+        // A damaged directory may lead back to one above it.
+        let mut seen = HashSet::new();
+        while let Some((path, number)) = todo.pop() {
+            let inode = self.inode(number)?;
+            if inode.is_dir && !seen.insert(number) {
+                continue;
+            }
+            if visit(self, &path, number, &inode)? {
+                break;
+            }
+            if inode.is_dir {
+                let entries = self.entries(&inode)?;
+                let below = entries.into_iter().rev().filter(|(name, _)| name != b"." && name != b"..");
+                todo.extend(below.map(|(name, number)| {
+                    let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+                    ([&path, slash, &name].concat(), number)
+                }));
+            }
+        }
+        Ok(())
+    }
+
     /// Where a file's blocks start and how many bytes they are; and how many bytes stand behind its inode.
     fn taken(&mut self, inode: &Found) -> Result<((u64, u64), u64)> {
         let block = BLOCK as u64;
@@ -115,7 +154,7 @@ impl<R: Read + Seek> Reader<'_, R> {
             1 => {
                 let index = inode.after.next_multiple_of(8) + INDEX_HEAD as u64;
                 let first = u64::from(u32_at(&read(self.image, index, 8)?, 4));
-                let indexes = INDEX_HEAD as u64 + inode.size.div_ceil(block) * INDEX as u64;
+                let indexes = INDEX_HEAD as u64 + inode.size.div_ceil(block).saturating_mul(INDEX as u64);
                 Ok(((first, start * block), indexes))
             }
             2 => Ok(((start, inode.size / block * block), inode.size % block)),
@@ -123,29 +162,38 @@ impl<R: Read + Seek> Reader<'_, R> {
         }
     }
 
-    /// A directory's entries: name, inode number, file type.
-    fn entries(&mut self, dir: &Found) -> Result<Vec<(Vec<u8>, u64, u8)>> {
-        let mut all = Vec::new();
-        for at in (0..dir.size).step_by(BLOCK) {
-            let block = self.block(dir, at)?;
-            let broken = || Fault::new(Kind::Integrity, "a directory's block is not sound");
-            all.extend(entries(&block).ok_or_else(broken)?);
-        }
-        Ok(all)
+    /// Where an inode and all that is behind it stand.
+    fn ranges(&mut self, inode: &Found) -> Result<[Range<u64>; 2]> {
+        let start = u64::from(inode.union) * BLOCK as u64;
+        let whole = inode.size / BLOCK as u64 * BLOCK as u64;
+        Ok(match inode.layout {
+            1 => {
+                let index = inode.after.next_multiple_of(8) + INDEX_HEAD as u64;
+                let first = u64::from(u32_at(&read(self.image, index, 8)?, 4)) * BLOCK as u64;
+                let indexes = inode.size.div_ceil(BLOCK as u64).saturating_mul(INDEX as u64);
+                [inode.at..index.saturating_add(indexes), first..first + start]
+            }
+            2 => [inode.at..inode.after + inode.size % BLOCK as u64, start..start.saturating_add(whole)],
+            _ => [inode.at..inode.after, start..start.saturating_add(inode.size)],
+        })
     }
 
-    /// The block of a directory that starts at this offset.
-    fn block(&mut self, dir: &Found, at: u64) -> Result<Vec<u8>> {
-        let len = usize::try_from((dir.size - at).min(BLOCK as u64))?;
-        let inline = dir.layout == 2 && len < BLOCK;
-        let offset = if inline { dir.after } else { u64::from(dir.union) * BLOCK as u64 + at };
-        read(self.image, offset, len)
+    /// All entries of a directory: name and number.
+    fn entries(&mut self, dir: &Found) -> Result<Vec<(Vec<u8>, u64)>> {
+        let mut found = Vec::new();
+        self.each_block(dir, |block| {
+            found.extend(entries(block).map(|(name, number)| (name.to_vec(), number)));
+            false
+        })?;
+        Ok(found)
     }
 
     fn inode(&mut self, number: u64) -> Result<Found> {
         let at = self.meta + number * SLOT as u64;
         let bytes = read(self.image, at, 32)?;
         let format = u16_at(&bytes, 0);
+        let kind = u16_at(&bytes, 4) >> 12;
+        let (is_dir, is_file) = (kind == 4, kind == 8);
         let (len, size) = match format & 1 {
             0 => (32, u64::from(u32_at(&bytes, 8))),
             _ => (64, u64::from(u32_at(&bytes, 8)) | u64::from(u32_at(&bytes, 12)) << 32),
@@ -154,36 +202,42 @@ impl<R: Read + Seek> Reader<'_, R> {
             0 => 0,
             count => 12 + 4 * (count - 1),
         };
-        Ok(Found { layout: format >> 1 & 7, size, union: u32_at(&bytes, 16), after: at + len + attributes })
+        let (layout, union) = (format >> 1 & 7, u32_at(&bytes, 16));
+        Ok(Found { at, layout, is_dir, is_file, size, union, after: at + len + attributes })
     }
 
     fn lookup(&mut self, dir: &Found, name: &[u8]) -> Result<Option<u64>> {
+        let mut found = None;
+        self.each_block(dir, |block| {
+            found = entries(block).find(|(known, _)| *known == name).map(|(_, number)| number);
+            found.is_some()
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `enough` with each block of a directory until it says so.
+    fn each_block(&mut self, dir: &Found, mut enough: impl FnMut(&[u8]) -> bool) -> Result<()> {
         for at in (0..dir.size).step_by(BLOCK) {
-            let block = self.block(dir, at)?;
-            if let Some(number) = find(&block, name) {
-                return Ok(Some(number));
+            let len = usize::try_from((dir.size - at).min(BLOCK as u64))?;
+            let inline = dir.layout == 2 && len < BLOCK;
+            let offset = if inline { dir.after } else { u64::from(dir.union) * BLOCK as u64 + at };
+            if enough(&read(self.image, offset, len)?) {
+                break;
             }
         }
-        Ok(None)
+        Ok(())
     }
 }
 
-/// The inode number beside a name in a directory's block.
-fn find(block: &[u8], name: &[u8]) -> Option<u64> {
-    entries(block)?.into_iter().find_map(|(found, number, _)| (found == name).then_some(number))
-}
-
-/// The entries of a directory's block: name, inode number, file type. Nothing when the block is not sound.
-fn entries(block: &[u8]) -> Option<Vec<(Vec<u8>, u64, u8)>> {
-    let count = usize::from(u16_at(block.get(..DIRENT)?, 8)) / DIRENT;
-    let head = |entry: usize| block.get(entry * DIRENT..)?.get(..DIRENT);
-    let start = |entry: usize| Some(usize::from(u16_at(head(entry)?, 8)));
-    let entry = |at: usize| {
-        let end = if at + 1 < count { start(at + 1)? } else { block.len() };
-        let name = block.get(start(at)?..end)?.split(|c| *c == 0).next()?;
-        Some((name.to_vec(), u64::from(u32_at(head(at)?, 0)), head(at)?[10]))
-    };
-    (0..count).map(entry).collect()
+/// The names in a directory's block, each with its inode number; ends where the block makes no sense.
+fn entries(block: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
+    let start = |entry: usize| Some(usize::from(u16_at(block.get(entry * DIRENT..)?.get(..DIRENT)?, 8)));
+    let count = start(0).unwrap_or(0) / DIRENT;
+    (0..count).map_while(move |entry| {
+        let end = if entry + 1 < count { start(entry + 1)? } else { block.len() };
+        let name = block.get(start(entry)?..end)?;
+        Some((name.split(|c| *c == 0).next()?, u64::from(u32_at(block, entry * DIRENT))))
+    })
 }
 
 fn read(image: &mut (impl Read + Seek), offset: u64, len: usize) -> Result<Vec<u8>> {

@@ -36,7 +36,14 @@ pub(super) fn encode(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>> {
         if rest.is_empty() != matches!(index, 2 | 3) {
             return Err(refuse("EROFS has no such name").into());
         }
-        let name_len = u8::try_from(rest.len()).map_err(|_| refuse("its name is over 255 bytes"))?;
+        // Linux takes no longer name, and the whole name counts: it would be listed and could never be read.
+        if name.len() > 255 {
+            return Err(refuse("its name is over 255 bytes").into());
+        }
+        if rest.contains(&0) {
+            return Err(refuse("its name has a zero byte").into());
+        }
+        let name_len = u8::try_from(rest.len())?;
         let value_len = u16::try_from(value.len()).map_err(|_| refuse("its value is over 65535 bytes"))?;
         out.extend([name_len, index]);
         out.extend(value_len.to_le_bytes());
