@@ -115,6 +115,10 @@ impl Renderer {
         environment.add_filter("sh_quote", |text: String| format!("'{}'", text.replace('\'', r"'\''")));
         environment.add_filter("json", |text: minijinja::Value| serde_json::to_string(&text).map_err(in_filter));
         environment.add_filter("toml", |text: String| toml::Value::String(text).to_string());
+        environment.add_filter("first_address", |network: String| {
+            let wrong = |why| minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, why);
+            crate::spec::value::first_address(&network).map_err(wrong)
+        });
         let mut context: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
         for role in &spec.roles {
             let build = role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Build);

@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// The port of 127.0.0.1 that leads to the API server [default: any that is free].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Memory of each worker, in MiB [default: 1024; 1536 with Kubernetes].
+    /// Memory of each worker, in MiB [default: 1024; 1280 with Kubernetes].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..))]
     worker_memory: Option<u32>,
     /// Memory of the controller, in MiB [default: 1024; 2048 with Kubernetes].

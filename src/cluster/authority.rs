@@ -1,7 +1,7 @@
 //! What the machines of a cluster are told: names, addresses, the CA, and one-time tokens made on the fly. The private
 //! half of the operator's key stays here, as it would with an operator.
 
-use super::{CA_PORT, ETCD_PORT, PREFIX};
+use super::{API_PORT, CA_PORT, ETCD_PORT, PREFIX};
 use crate::digest::Sha256;
 use crate::error::{Blame, Kind, Result};
 use crate::sys::{entropy, fs};
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+/// Where nobody answers, as with a resolver that is down: CoreDNS does not start without any.
+const DNS: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 /// How long tokens live: longer than any claim, since translated machines are slow.
 const LIFETIME: u64 = 3600;
 
@@ -70,6 +72,7 @@ pub fn credentials(
     put("base.hostname", member.name.to_owned());
     if !member.dhcp {
         put("network.address", format!("{}/{PREFIX}", member.address));
+        put("network.dns", DNS.to_string());
     }
     if let Some((authority, controller)) = cluster {
         let url = format!("https://{controller}:{CA_PORT}");
@@ -87,9 +90,9 @@ pub fn credentials(
             put("step-ca.root-certificate", authority.root.clone());
             put("step-ca.root-key", authority.root_key.clone());
             put("step-ca.provisioner", authority.operator.public_jwk());
-        } else {
-            put("flannel.etcd", format!("https://{controller}:{ETCD_PORT}"));
         }
+        put("flannel.etcd", format!("https://{controller}:{ETCD_PORT}"));
+        put("kubernetes.api-server", format!("https://{controller}:{API_PORT}"));
     }
     Ok(out)
 }
