@@ -100,7 +100,7 @@ impl Connection {
         let ended = [State::CloseWait, State::LastAck, State::Closing, State::TimeWait].contains(&socket.state());
         self.guest_ended |= ended;
         self.wants = Wants::default();
-        let moved = self.to_host(socket) | self.to_guest(socket);
+        let moved = self.feed_host(socket) | self.feed_guest(socket);
         if self.host_ended && self.host_told {
             self.host = None;
         } else if socket.state() == State::Closed && !socket.can_recv() {
@@ -113,7 +113,7 @@ impl Connection {
         moved
     }
 
-    fn to_host(&mut self, socket: &mut Socket<'_>) -> bool {
+    fn feed_host(&mut self, socket: &mut Socket<'_>) -> bool {
         let mut moved = false;
         while let Some(host) = self.host.as_mut().filter(|_| socket.can_recv()) {
             let written = socket.recv(|bytes| match host.write(bytes) {
@@ -141,7 +141,7 @@ impl Connection {
         moved
     }
 
-    fn to_guest(&mut self, socket: &mut Socket<'_>) -> bool {
+    fn feed_guest(&mut self, socket: &mut Socket<'_>) -> bool {
         let mut moved = false;
         while let Some(host) = self.host.as_mut().filter(|_| !self.host_ended && socket.can_send()) {
             let read = socket.send(|room| match host.read(room) {
