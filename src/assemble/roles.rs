@@ -38,6 +38,11 @@ fn install(tree: &mut Tree, spec: &Spec, role: &Role) -> Result<()> {
         let renderer = Renderer::new(spec);
         copy(tree, &rootfs, "", &renderer, &origin)?;
     }
+    for path in &role.private {
+        if let Some(node) = tree.get_mut(path) {
+            node.mode = 0o600;
+        }
+    }
     for (name, variable) in role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Boot) {
         let Some(value) = spec.values.get(&role.name).and_then(|values| values.get(name)) else { continue };
         if !variable.secret {
@@ -115,6 +120,10 @@ impl Renderer {
         environment.add_filter("sh_quote", |text: String| format!("'{}'", text.replace('\'', r"'\''")));
         environment.add_filter("json", |text: minijinja::Value| serde_json::to_string(&text).map_err(in_filter));
         environment.add_filter("toml", |text: String| toml::Value::String(text).to_string());
+        environment.add_filter("first_address", |network: String| {
+            let wrong = |why| minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, why);
+            crate::spec::value::first_address(&network).map_err(wrong)
+        });
         let mut context: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
         for role in &spec.roles {
             let build = role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Build);

@@ -5,7 +5,7 @@ use super::raw::{RawBinary, RawRole, RawSpec, RawVariable};
 use super::role::{
     Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
 };
-use super::{Kind as Made, Spec, container, value};
+use super::{Kind as Made, Spec, container, relations, value};
 use crate::error::{Fault, Kind, Result};
 use crate::sys;
 use crate::text::{Name, Refused, debian_package, relative_path, single_line};
@@ -46,6 +46,7 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
         Ok(word.to_owned())
     })?;
     let values = values(source, &raw, &roles)?;
+    relations::check(source, &raw, &roles, &values)?;
     Ok(Spec { name, kind, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
 }
 
@@ -245,9 +246,15 @@ fn role(name: Name, dir: PathBuf, machine: Option<&Path>) -> Result<Role> {
     for (key, variable) in &raw.variables {
         variables.insert(self::name(source, key)?, self::variable(source, variable)?);
     }
+    let needs = each(source, &raw.needs, Name::new)?;
     let mut binaries = BTreeMap::new();
     for (key, binary) in &raw.binaries {
-        binaries.insert(self::name(source, key)?, self::binary(source, key, binary, &dir)?);
+        // Roles lie side by side; a module of another one is there for whoever needs that role.
+        let home = match &binary.of {
+            Some(of) => dir.with_file_name(owner(source, of, &needs)?.as_str()),
+            None => dir.clone(),
+        };
+        binaries.insert(self::name(source, key)?, self::binary(source, key, binary, &home)?);
     }
     let mut certificates = BTreeMap::new();
     for (key, certificate) in &raw.certificates {
@@ -260,11 +267,12 @@ fn role(name: Name, dir: PathBuf, machine: Option<&Path>) -> Result<Role> {
     }
     Ok(Role {
         summary: one(source, &raw.summary, line)?,
-        needs: each(source, &raw.needs, Name::new)?,
+        needs,
         packages: packages(source, &raw.packages)?,
         modules: each(source, &raw.modules, module)?,
         units: each(source, &raw.units, unit)?,
         listeners: each(source, &raw.listeners, listener)?,
+        private: each(source, &raw.private, |text| private(&dir.join("rootfs"), text))?,
         preload: container::preloads(source, &raw.preload, machine, dir.parent().unwrap_or(Path::new("")))?,
         name,
         dir,
@@ -296,6 +304,16 @@ fn module(text: &str) -> Result<String, Refused> {
     } else {
         Err(Refused(format!("`{}` is not the name of a kernel module", text.escape_debug())))
     }
+}
+
+/// A file of a role, which a template may be.
+fn private(rootfs: &Path, text: &str) -> Result<String, Refused> {
+    let file = rootfs.join(relative_path(text)?);
+    if file.is_file() || file.with_file_name(format!("{}.j2", file.file_name().unwrap_or_default().display())).is_file()
+    {
+        return Ok(text.to_owned());
+    }
+    Err(Refused(format!("the role has no file rootfs/{text}")))
 }
 
 fn listener(text: &str) -> Result<Listener, Refused> {
@@ -366,7 +384,18 @@ fn variable(source: Source<'_>, raw: &RawVariable) -> Result<Variable> {
         value::typed(&value_type, value.get_ref()).map_err(|why| refuse(source, Some(value.span()), &why, None))
     });
     let doc = one(source, &raw.doc, |text| single_line(text).map(str::to_owned))?;
-    Ok(Variable { default: default.transpose()?, value_type, set, doc, secret: raw.secret })
+    let relations = relations::read(source, raw)?;
+    Ok(Variable { default: default.transpose()?, value_type, set, doc, secret: raw.secret, relations })
+}
+
+/// The role that a binary's module belongs to, which must be one that this role needs.
+fn owner(source: Source<'_>, of: &Spanned<String>, needs: &[Name]) -> Result<Name> {
+    let name = name(source, of)?;
+    if needs.contains(&name) {
+        return Ok(name);
+    }
+    let why = format!("the role does not need `{name}`, so a spec may lack it");
+    Err(refuse(source, Some(of.span()), &why, Some(&format!("add \"{name}\" to `needs`"))))
 }
 
 fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path) -> Result<Binary> {
@@ -387,10 +416,12 @@ fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path
                     ));
                 }
             }
-            let (package, ldflags) = (one(source, package, line)?, each(source, &raw.ldflags, line)?);
+            let package = one(source, package, line)?;
+            let mut ldflags = module_ldflags(&module)?;
+            ldflags.extend(each(source, &raw.ldflags, line)?);
             BinarySource::Go(GoModule { dir: module, package, ldflags, patches })
         }
-        (None, None, Some(url), Some(sha256)) => {
+        (None, None, Some(url), Some(sha256)) if raw.of.is_none() => {
             let sha256 = one(source, sha256, |text| {
                 text.parse().map_err(|error: crate::digest::NotADigest| Refused(error.to_string()))
             })?;
@@ -406,4 +437,14 @@ fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path
         }
     };
     Ok(Binary { source: origin, path })
+}
+
+/// Flags that hold for every program of a module directory, such as its version: the lines of its file `ldflags`.
+fn module_ldflags(module: &Path) -> Result<Vec<String>> {
+    let path = module.join("ldflags");
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = sys::fs::read_text(&path)?;
+    Ok(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
 }

@@ -5,6 +5,7 @@ mod diagnose;
 mod load;
 mod raw;
 pub mod reference;
+mod relations;
 pub mod requests;
 mod role;
 pub mod value;
@@ -13,7 +14,8 @@ pub use container::{Container, Port};
 pub use diagnose::{Source, refuse};
 pub use load::load;
 pub use role::{
-    Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
+    Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Relation, RelationKind, Role, SetAt, Value,
+    ValueType, Variable,
 };
 
 use crate::text::Name;

@@ -70,6 +70,8 @@ pub(super) struct RawRole {
     #[serde(default)]
     pub(super) listeners: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(super) private: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) preload: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) variables: BTreeMap<Spanned<String>, RawVariable>,
@@ -91,12 +93,19 @@ pub(super) struct RawVariable {
     pub(super) doc: Spanned<String>,
     #[serde(default)]
     pub(super) secret: bool,
+    #[serde(default)]
+    pub(super) same: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) apart: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) within: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBinary {
     pub(super) go: Option<Spanned<String>>,
+    pub(super) of: Option<Spanned<String>>,
     pub(super) package: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) ldflags: Vec<Spanned<String>>,

@@ -123,6 +123,7 @@ pub const ROLE: &[Table] = &[
                 false,
                 "Every socket beyond loopback that the role opens: protocol, port, process. `nodelith test` refuses any other.",
             ),
+            key("private", "a list of paths", false, "Files of `rootfs/` that only root may read, mode 0600."),
             key(
                 "preload",
                 "a list of containers",
@@ -159,6 +160,14 @@ pub const ROLE: &[Table] = &[
             ),
             key("doc", "one line", true, "What it does."),
             key("secret", "`true` or `false`", false, "Boot only: refused in a spec, never shown."),
+            key(
+                "same",
+                "a list of variables",
+                false,
+                "`<variable>` of this role or `<role>.<variable>`: must have the same value, where a spec has both.",
+            ),
+            key("apart", "a list of variables", false, "Networks that this one must not overlap."),
+            key("within", "a list of variables", false, "Networks that this address or network must lie in."),
         ],
     ),
     (
@@ -170,8 +179,9 @@ pub const ROLE: &[Table] = &[
                 "go",
                 "a folder of the role",
                 false,
-                "Holds `go.mod` and `go.sum`, which pin the program and all it is made of.",
+                "Holds `go.mod` and `go.sum`, which pin the program and all it is made of, and perhaps `ldflags`, one a line, for every program of it.",
             ),
+            key("of", "a role that this one needs", false, "With `go`: whose folder it is, instead of this role's."),
             key("package", "an import path", false, "With `go`: the main package."),
             key("ldflags", "a list", false, "With `go`: linker flags beyond `-s -w -buildid=`."),
             key(
@@ -231,9 +241,9 @@ is wanted, the lock says which bytes.";
 const ROLE_INTRO: &str = "\
 A role is a folder: `role.toml`, a `README.md`, and `rootfs/`, which mirrors the target. A file whose name ends in `.j2`
 is rendered by minijinja (an undefined variable is an error) with every build variable as `<role>.<variable>`, `-`
-written as `_`, and the filters `unit_quote`, `sh_quote`, `json` and `toml`; the suffix is dropped. Other files are
-copied. A file that is executable in the checkout is executable in the image. Adding a role touches its folder and no
-other.";
+written as `_`, and the filters `unit_quote`, `sh_quote`, `json`, `toml` and `first_address` (of a network); the suffix is
+dropped. Other files are copied. A file that is executable in the checkout is executable in the image. Adding a role
+touches its folder and no other.";
 
 const TAIL: &str = "
 ## Credentials: what a machine is told when it boots
