@@ -121,11 +121,7 @@ impl<'a, R: Read + Seek> Reader<'a, R> {
 
     /// Visits every path in depth, the directory before what is below it, until `visit` says that it is enough. A file of
     /// several names is visited by each of them.
-    fn walk(
-        &mut self,
-        root: u64,
-        mut visit: impl FnMut(&mut Self, &[u8], u64, &Found) -> Result<bool>,
-    ) -> Result<()> {
+    fn walk(&mut self, root: u64, mut visit: impl FnMut(&mut Self, &[u8], u64, &Found) -> Result<bool>) -> Result<()> {
         let mut todo = vec![(Vec::new(), root)];
         // A damaged directory may lead back to one above it.
         let mut seen = HashSet::new();
