@@ -10,7 +10,7 @@
 //! | `verify` | an image against its manifest, two builds against each other |
 //! | `trial` | image + claims → verdict |
 //! | `standing` | whether what stands in `out/` is what its inputs would make now |
-//! | `image` | tree → EROFS → verity → UKI → disk |
+//! | `image` | tree → EROFS → verity → UKI → disk; a container's tree → OCI archive |
 //! | `assemble` | packages, roles, accounts, units → tree |
 //! | `fetch` | locked → fetched: every object verified and in the store |
 //! | `resolve` | spec + indexes → lock; the only stage that chooses |

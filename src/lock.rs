@@ -88,6 +88,7 @@ pub struct Binary {
 pub struct Locked {
     spec: Spec,
     lock: Lock,
+    containers: Vec<Self>,
 }
 
 impl Locked {
@@ -101,6 +102,18 @@ impl Locked {
     #[must_use]
     pub fn lock(&self) -> &Lock {
         &self.lock
+    }
+
+    /// The same, with the containers that it preloads, which have locks of their own.
+    #[must_use]
+    pub fn with_containers(self, containers: Vec<Self>) -> Self {
+        Self { containers, ..self }
+    }
+
+    /// The containers that it preloads.
+    #[must_use]
+    pub fn containers(&self) -> &[Self] {
+        &self.containers
     }
 
     /// The packages of one use, sorted by name.
@@ -152,6 +165,6 @@ impl Lock {
             let hint = format!("run `nodelith lock {}` and review what changed", spec.path.display());
             return Err(Fault::new(Kind::Spec, message).hint(hint).into());
         }
-        Ok(Locked { spec, lock: self })
+        Ok(Locked { spec, lock: self, containers: Vec::new() })
     }
 }

@@ -29,10 +29,21 @@ pub struct Manifest {
     pub epoch: u64,
     /// Of the canonical lock text: names all inputs at once.
     pub lock: Sha256,
-    /// The dm-verity root hash, in hexadecimal.
-    pub root_hash: String,
-    /// The kernel's command line.
-    pub cmdline: String,
+    /// A machine's dm-verity root hash, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root_hash: Option<String>,
+    /// A machine's kernel command line.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cmdline: Option<String>,
+    /// A container's reference, `nodelith.dev/pause:1`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reference: Option<String>,
+    /// Of a container's OCI manifest: what container tools call the image's digest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Sha256>,
+    /// The containers that a machine preloads: reference → digest of the OCI manifest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub containers: BTreeMap<String, Sha256>,
     /// Listeners beyond loopback that the roles declare, `udp 8472 kernel`.
     pub listeners: Vec<String>,
     /// The certificates that the roles declare: name → provisioner.
@@ -151,8 +162,11 @@ mod tests {
             nodelith: "0".into(),
             epoch: 1,
             lock: Sha256::of(b""),
-            root_hash: "00".into(),
-            cmdline: "ro".into(),
+            root_hash: Some("00".into()),
+            cmdline: Some("ro".into()),
+            reference: None,
+            digest: None,
+            containers: BTreeMap::new(),
             listeners: Vec::new(),
             certificates: BTreeMap::new(),
             outputs: vec![Output { file: "worker.raw".into(), size: 1, sha256: Sha256::of(b"r") }],

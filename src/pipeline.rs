@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! spec ──resolve──▶ lock ──fetch──▶ inputs ──assemble──▶ trees ──image──▶ disk ──trial──▶ verdict
+//!                     └── of a container ──▶ inputs ──▶ tree ──▶ archive ──▲ into the trees of machines
 //! ```
 
-use crate::assemble::{self, Node};
+use crate::assemble::{self, Node, Preload};
 use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::fetch;
+use crate::image::archive::Archive;
 use crate::image::{self, Image, Recipe};
 use crate::lab::Emulator;
 use crate::lock::{Lock, Locked};
@@ -15,13 +17,15 @@ use crate::manifest::{self, Manifest};
 use crate::remote::Remote;
 use crate::report::Report;
 use crate::resolve::{self, Change};
-use crate::spec::Spec;
 use crate::spec::requests::Use;
+use crate::spec::{self, Spec};
 use crate::standing::{self, Inputs, Made, State};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::sys;
+use crate::tree::Tree;
 use crate::trial::{self, Claim, Subject, Verdict};
 use crate::verify;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What every stage may use beside its input.
@@ -54,7 +58,7 @@ pub fn lock(spec: &Spec, options: &resolve::Options, cx: &Context<'_>) -> Result
     Ok(resolution.changes)
 }
 
-/// Joins a spec with the lock beside it.
+/// Joins a spec with the lock beside it, and the containers that it preloads with theirs.
 ///
 /// # Errors
 /// [`Kind::Spec`] when there is no lock, or it does not satisfy the spec.
@@ -65,15 +69,18 @@ pub fn bind(spec: Spec) -> Result<Locked> {
             Fault::new(Kind::Spec, format!("{} is not locked: {} is missing", spec.path.display(), path.display()));
         return Err(fault.hint(format!("run `nodelith lock {}` and commit the lock", spec.path.display())).into());
     }
-    Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)
+    let containers = spec.preloads().map(|container| bind(container.clone())).collect::<Result<_>>()?;
+    Ok(Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)?.with_containers(containers))
 }
 
-/// Builds an image into `out/<name>/`: the old directory stays until the new one is complete. Does nothing when the same
+/// Builds an image into `out/<name>/`, and the containers that it preloads into theirs before: the old directory stays until the new one is complete. Does nothing when the same
 /// inputs made what stands there, unless `force` asks for it.
 ///
 /// # Errors
 /// Those of its stages; nothing is left half-written.
 pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result<Built> {
+    let preloads = locked.containers().iter().map(|container| preload(container, out, force, cx));
+    let preloads = preloads.collect::<Result<Vec<_>>>()?;
     let slot = sys::fs::Slot::take(out, locked.spec().name.as_str())?;
     let inputs = Inputs::of(locked)?;
     if !force && let Some(made) = standing::find(&slot, &inputs) {
@@ -81,10 +88,18 @@ pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Resu
     }
     let state = fetch::with_inputs(locked, &cx.store, &cx.remote, cx.report, |fetched| {
         slot.fill(|work| {
-            let node = assemble::assemble(fetched, &cx.store, cx.report)?;
-            let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
-
-            let manifest = describe(locked, &node, image)?;
+            let manifest = match &locked.spec().kind {
+                spec::Kind::Machine => {
+                    let node = assemble::assemble(fetched, &preloads, &cx.store, cx.report)?;
+                    let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
+                    of_machine(locked, &node, &preloads, image)?
+                }
+                spec::Kind::Container(kind) => {
+                    let tree = assemble::container(fetched, kind, cx.report)?;
+                    let archive = image::archive::build(locked.spec(), kind, &tree, work, cx.report)?;
+                    of_container(locked, kind, &tree, archive)?
+                }
+            };
             let text = manifest.to_text()?;
             sys::fs::write_atomic(&work.join(manifest::FILE), text.as_bytes())?;
             State::of(work, &inputs, &manifest, &text)
@@ -172,25 +187,60 @@ fn recipe<'a>(locked: &'a Locked, node: &'a Node) -> Recipe<'a> {
     }
 }
 
-fn describe(locked: &Locked, node: &Node, image: Image) -> Result<Manifest> {
+/// A container, built, as its machine takes it.
+fn preload(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result<Preload> {
+    let Built { dir, made, .. } = build(locked, out, force, cx)?;
+    let name = locked.spec().name.to_string();
+    let incomplete = || anyhow::anyhow!("{} was built, but is not an archive", dir.display());
+    let (Some(reference), Some(digest), [archive]) = (made.reference, made.digest, made.outputs.as_slice()) else {
+        return Err(incomplete());
+    };
+    let archive = store::file_content(&dir.join(&archive.file), archive.sha256, archive.size)?;
+    Ok(Preload { name, reference, digest, archive })
+}
+
+fn of_machine(locked: &Locked, node: &Node, preloads: &[Preload], image: Image) -> Result<Manifest> {
+    Ok(Manifest {
+        root_hash: Some(image.root_hash.to_string()),
+        cmdline: Some(image.cmdline),
+        containers: preloads.iter().map(|preload| (preload.reference.clone(), preload.digest)).collect(),
+        outputs: image.outputs,
+        ..described(locked, &node.root)?
+    })
+}
+
+fn of_container(locked: &Locked, kind: &spec::Container, tree: &Tree, archive: Archive) -> Result<Manifest> {
+    Ok(Manifest {
+        reference: Some(kind.reference.clone()),
+        digest: Some(archive.digest),
+        outputs: vec![archive.output],
+        ..described(locked, tree)?
+    })
+}
+
+/// What is known of every kind of image before it is written.
+fn described(locked: &Locked, root: &Tree) -> Result<Manifest> {
     Ok(Manifest {
         schema: manifest::SCHEMA,
         name: locked.spec().name.to_string(),
         nodelith: env!("CARGO_PKG_VERSION").into(),
         epoch: locked.spec().epoch,
         lock: Sha256::of(locked.lock().to_text()?.as_bytes()),
-        root_hash: image.root_hash.to_string(),
-        cmdline: image.cmdline,
+        root_hash: None,
+        cmdline: None,
+        reference: None,
+        digest: None,
+        containers: BTreeMap::new(),
         listeners: assemble::listeners(locked).collect(),
         certificates: locked
             .spec()
             .certificates()
             .map(|(name, kind)| (name.to_string(), kind.provisioner.clone()))
             .collect(),
-        outputs: image.outputs,
+        outputs: Vec::new(),
         packages: Manifest::inputs(locked.lock()),
         binaries: locked.lock().binaries.clone(),
-        paths: manifest::paths(&node.root),
+        paths: manifest::paths(root),
     })
 }
 
@@ -204,7 +254,11 @@ fn subject(dir: &Path) -> Result<Subject> {
     }
     let text = sys::fs::read_text(&path)?;
     let manifest = Manifest::parse(&text)?;
-    let facts = [("root_hash", manifest.root_hash.clone()), ("listeners", manifest.listeners.join("\n"))];
+    let Some(root_hash) = manifest.root_hash else {
+        let fault = Fault::new(Kind::Usage, format!("{} holds a container, which no claim boots", dir.display()));
+        return Err(fault.hint("name a machine's image in the claim").into());
+    };
+    let facts = [("root_hash", root_hash), ("listeners", manifest.listeners.join("\n"))];
     Ok(Subject {
         raw: dir.join(format!("{}.raw", manifest.name)),
         manifest: Sha256::of(text.as_bytes()),
@@ -212,3 +266,6 @@ fn subject(dir: &Path) -> Result<Subject> {
         facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,13 +17,17 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 /// The version of the state's format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What stands in `out/<image>/`: the manifest's head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
-    /// The dm-verity root hash, in hexadecimal.
-    pub root_hash: String,
+    /// A machine's dm-verity root hash, in hexadecimal.
+    pub root_hash: Option<String>,
+    /// A container's reference.
+    pub reference: Option<String>,
+    /// Of a container's OCI manifest.
+    pub digest: Option<Sha256>,
     /// The image's files, but for the manifest.
     pub outputs: Vec<Output>,
 }
@@ -43,19 +47,12 @@ impl Inputs {
     /// # Errors
     /// [`Kind::Environment`] when one of them cannot be read.
     pub fn of(locked: &Locked) -> Result<Self> {
-        let spec = locked.spec();
         let mut facts = Facts { what: Hashing::new(io::sink()), when: Hashing::new(io::sink()) };
         facts.say("nodelith", env!("CARGO_PKG_VERSION").as_bytes())?;
         // While nodelith itself is worked on, its version does not change with what it does.
         let program = fs::program_stamp();
         facts.say("program", format!("{program:?}").as_bytes())?;
-        facts.say("lock", locked.lock().to_text()?.as_bytes())?;
-        // Not the files that it was read from: they may have changed since.
-        facts.say("spec", format!("{spec:?}").as_bytes())?;
-        for role in &spec.roles {
-            facts.say("role", role.name.as_str().as_bytes())?;
-            facts.folder(&role.dir)?;
-        }
+        facts.locked(locked)?;
         let Facts { what, when } = facts;
         Ok(Self { digest: program.map(|_| what.finish().1), changes: when.finish().1 })
     }
@@ -67,6 +64,18 @@ struct Facts {
 }
 
 impl Facts {
+    /// A spec with its lock and roles, and the containers that it preloads.
+    fn locked(&mut self, locked: &Locked) -> Result<()> {
+        self.say("lock", locked.lock().to_text()?.as_bytes())?;
+        // Not the files that it was read from: they may have changed since.
+        self.say("spec", format!("{:?}", locked.spec()).as_bytes())?;
+        for role in &locked.spec().roles {
+            self.say("role", role.name.as_str().as_bytes())?;
+            self.folder(&role.dir)?;
+        }
+        locked.containers().iter().try_for_each(|container| self.locked(container))
+    }
+
     /// Every path below a directory, with what it is and holds.
     fn folder(&mut self, dir: &Path) -> Result<()> {
         for path in fs::list(dir)? {
@@ -120,7 +129,12 @@ impl State {
     /// # Errors
     /// [`Kind::Environment`] when the directory cannot be read.
     pub fn of(dir: &Path, inputs: &Inputs, manifest: &Manifest, text: &str) -> Result<Self> {
-        let made = Made { root_hash: manifest.root_hash.clone(), outputs: manifest.outputs.clone() };
+        let made = Made {
+            root_hash: manifest.root_hash.clone(),
+            reference: manifest.reference.clone(),
+            digest: manifest.digest,
+            outputs: manifest.outputs.clone(),
+        };
         Ok(Self {
             format: FORMAT,
             inputs: inputs.digest,

@@ -219,6 +219,8 @@ fn wrong_roles_are_refused_at_their_place() {
         (file, "udp 8472 kernel", "udp 0 kernel", 6, "is not a listener"),
         (file, "udp 8472 kernel", "udp 70000 kernel", 6, "is not a listener"),
         (file, "udp 8472 kernel", "udp 8472 kernel x", 6, "is not a listener"),
+        (file, "listeners =", "private = [\"etc/x\"]\nlisteners =", 6, "has no file rootfs/etc/x"),
+        (file, "listeners =", "private = [\"../role.toml\"]\nlisteners =", 6, "is not a relative path"),
         (file, "[variables.cidr]", "[variables.Cidr]", 7, "is not a name"),
         (file, "[variables.cidr]", "[variable.cidr]", 7, "unknown field `variable`"),
         (file, "type = \"cidr\"", "type = \"subnet\"", 8, "is not a type"),
@@ -286,6 +288,72 @@ fn a_module_directory_without_go_sum_is_refused() {
         "go = \"go/tool\"\npackage = \"example.org/tool\"",
     );
     refused(&House::new(SPEC, BASE, &net), &("overlays/net/role.toml", "", "", 23, "go.mod is missing"));
+}
+
+#[test]
+fn a_module_of_another_role_is_taken_when_that_role_is_needed() {
+    let binary = |of: &str| {
+        NET.replace(
+            "url = \"https://example.org/tool\"\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+            &format!("go = \"go/tool\"\nof = \"{of}\"\npackage = \"example.org/tool\"\nldflags = [\"-X a=own\"]"),
+        )
+    };
+    let house = House::new(SPEC, BASE, &binary("base"));
+    for (file, text) in [("go.mod", ""), ("go.sum", ""), ("ldflags", "# of every program\n-X a=shared\n")] {
+        fs::create_dir_all(house.path("overlays/base/go/tool")).unwrap();
+        fs::write(house.path("overlays/base/go/tool").join(file), text).unwrap();
+    }
+    let spec = house.load().unwrap();
+    let spec::BinarySource::Go(module) = &spec.roles[1].binaries.values().next().unwrap().source else { panic!() };
+    assert!(module.dir.ends_with("overlays/base/go/tool"));
+    assert_eq!(module.ldflags, ["-X a=shared", "-X a=own"]);
+
+    let file = "overlays/net/role.toml";
+    refused(&House::new(SPEC, BASE, &binary("base")), &(file, "", "", 23, "base/go/tool/go.mod is missing"));
+    refused(&House::new(SPEC, BASE, &binary("other")), &(file, "", "", 24, "does not need `other`"));
+    refused(&House::new(SPEC, BASE, &binary("../base")), &(file, "", "", 24, "is not a name"));
+    let url = NET.replace("path = \"usr/bin/tool\"", "path = \"usr/bin/tool\"\nof = \"base\"");
+    refused(&House::new(SPEC, BASE, &url), &(file, "", "", 22, "no source, or two"));
+}
+
+#[test]
+fn values_that_do_not_fit_each_other_are_refused_at_the_value() {
+    let related = |name: &str, kind: &str, default: &str, relation: &str| {
+        format!(
+            "[variables.{name}]\ntype = \"{kind}\"\ndefault = \"{default}\"\nset = \"build\"\ndoc = \"x\"\n{relation}\n"
+        )
+    };
+    let base = format!("{BASE}{}", related("pods", "cidr", "10.0.0.0/8", "same = [\"net.cidr\"]"));
+    let net = format!(
+        "{NET}{}{}",
+        related("services", "cidr", "172.16.0.0/16", "apart = [\"cidr\", \"base.pods\", \"absent.network\"]"),
+        related("dns", "address", "172.16.0.10", "within = [\"services\"]"),
+    );
+    House::new(SPEC, &base, &net).load().unwrap();
+    let wrongs: &[Wrong] = &[
+        ("worker.toml", "cidr = \"10.0.0.0/8\"", "cidr = \"10.0.0.0/9\"", 10, "they must be the same"),
+        (
+            "worker.toml",
+            "[values.net]\n",
+            "[values.net]\nservices = \"10.1.0.0/16\"\ndns = \"10.1.0.9\"\n",
+            10,
+            "the networks overlap",
+        ),
+        ("worker.toml", "[values.net]\n", "[values.net]\nservices = \"0.0.0.0/0\"\n", 10, "the networks overlap"),
+        ("worker.toml", "[values.net]\n", "[values.net]\nservices = \"172.17.0.0/16\"\n", 10, "must lie in the second"),
+        ("worker.toml", "[values.net]\n", "[values.net]\ndns = \"172.17.0.10\"\n", 10, "must lie in the second"),
+    ];
+    for wrong in wrongs {
+        refused(&House::new(&SPEC.replacen(wrong.1, wrong.2, 1), &base, &net), wrong);
+    }
+    // The roles' own defaults are at odds: the role in the list is the place.
+    let odd = net.replace("\"172.16.0.10\"", "\"172.17.0.10\"");
+    refused(&House::new(SPEC, &base, &odd), &("worker.toml", "", "", 4, "must lie in the second"));
+    let unknown = net.replace("[\"services\"]", "[\"servces\"]");
+    refused(&House::new(SPEC, &base, &unknown), &("worker.toml", "", "", 4, "which there is not"));
+    let nameless = net.replace("[\"services\"]", "[\"a.b.c\"]");
+    let line = nameless[..nameless.find("a.b.c").unwrap()].lines().count();
+    refused(&House::new(SPEC, &base, &nameless), &("overlays/net/role.toml", "", "", line, "is not a name"));
 }
 
 #[test]

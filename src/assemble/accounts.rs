@@ -131,6 +131,14 @@ impl Accounts {
         (1..=HIGHEST).rev().find(|id| !taken(id)).ok_or_else(|| "no id is free below 1000".into())
     }
 
+    /// As [`Accounts::write`], unless nobody asked for any: most containers run under a bare number.
+    ///
+    /// # Errors
+    /// As [`Accounts::write`].
+    pub(super) fn write_if_any(&self, tree: &mut Tree) -> Result<()> {
+        if self.users.is_empty() && self.groups.is_empty() { Ok(()) } else { self.write(tree) }
+    }
+
     /// Writes passwd, group, shadow and gshadow.
     ///
     /// # Errors

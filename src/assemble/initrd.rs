@@ -13,16 +13,13 @@
 //! The root must have the directories `/var`, `/proc`, `/sys`, `/dev`, `/run` and an empty file `/etc/machine-id`.
 
 use super::kernel::{FAST_HASH, put_all};
-use crate::error::{Fault, Kind, Result};
-use crate::format::elf;
-use crate::tree::{Content, Tree, What, show};
-use std::collections::BTreeSet;
+use super::taking::{Needs, Taking};
+use crate::error::Result;
+use crate::tree::{Tree, show};
 use std::sync::Arc;
 
 /// What the console says when the root could not be reached. `docs` explains the code.
 pub(super) const FAILED: &str = "NL-BOOT-001 the system could not be started; see the lines above";
-
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Programs, each with the libraries it needs.
 const PROGRAMS: &[&str] = &[
@@ -122,19 +119,12 @@ const MASKED: &[&str] = &[
     "systemd-ask-password-console.path",
 ];
 
-/// What a program or library needs; nothing when it is neither. [`elf::needs`], or something that remembers its answers.
-pub(super) type Needs<'a> = &'a dyn Fn(&Content) -> Result<Option<elf::Elf>>;
-
 /// Builds the initrd's tree from the merged packages of its use and the kernel's modules for it.
 ///
 /// # Errors
 /// [`Kind::Build`] when a package lacks a file that is taken by name, or no package has a needed library.
 pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str, needs: Needs<'_>) -> Result<Tree> {
-    let mut taking = Taking { from: packages, into: Tree::new(), seen: BTreeSet::new(), needs };
-    for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
-        taking.into.symlink(link, target, &origin())?;
-        taking.into.directory(target, 0o755, &origin())?;
-    }
+    let mut taking = Taking::new(packages, "the initrd", &origin(), needs)?;
     for path in PROGRAMS.iter().chain(FILES) {
         taking.take(path)?;
     }
@@ -158,82 +148,7 @@ fn origin() -> Arc<str> {
     Arc::from("assemble initrd")
 }
 
-struct Taking<'a> {
-    from: &'a Tree,
-    into: Tree,
-    seen: BTreeSet<String>,
-    needs: Needs<'a>,
-}
-
 impl Taking<'_> {
-    /// Takes a path, what its links lead to, what is below it, and the libraries that its programs need.
-    fn take(&mut self, path: &str) -> Result<()> {
-        if !self.seen.insert(path.to_owned()) {
-            return Ok(());
-        }
-        let Some(node) = self.from.get(path).cloned() else {
-            let message = format!("the initrd needs `{path}`, which none of its packages has");
-            return Err(Fault::new(Kind::Build, message).into());
-        };
-        match &node.what {
-            What::Directory => {
-                let below: Vec<String> = self.from.below(path.as_bytes()).map(|(path, _)| show(path)).collect();
-                below.iter().try_for_each(|path| self.take(path))
-            }
-            What::Symlink(_) => {
-                self.into.put(path, node)?;
-                // `/dev/null` and the like lead out of the packages.
-                let target = self.from.resolve(path).filter(|target| self.from.get(target).is_some());
-                target.map_or(Ok(()), |target| self.take(&show(&target)))
-            }
-            What::HardLink(target) => {
-                let target = show(target);
-                self.into.put(path, node)?;
-                self.take(&target)
-            }
-            What::File(content) => {
-                let needs = (self.needs)(content)?;
-                self.into.put(path, node)?;
-                needs.map_or(Ok(()), |needs| self.take_needs(path, &needs))
-            }
-            _ => self.into.put(path, node),
-        }
-    }
-
-    fn take_needs(&mut self, path: &str, needs: &elf::Elf) -> Result<()> {
-        if let Some(interpreter) = &needs.interpreter {
-            // `/lib64` is a link to `usr/lib64` in every merged tree.
-            let path = interpreter.trim_start_matches('/');
-            let path = if path.starts_with("lib") { format!("usr/{path}") } else { path.to_owned() };
-            self.take(&path)?;
-        }
-        for name in &needs.needed {
-            let library = self.library(name, Some((path, needs)))?;
-            self.take(&library)?;
-        }
-        // What is only recommended may be missing: these programs look before they open.
-        for name in &needs.dlopen {
-            if let Ok(library) = self.library(name, Some((path, needs))) {
-                self.take(&library)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Where a library is: in the directories that its user names, then in the usual one.
-    fn library(&self, name: &str, user: Option<(&str, &elf::Elf)>) -> Result<String> {
-        let own = user.and_then(|(path, _)| path.rsplit_once('/')).map_or("", |(dir, _)| dir);
-        let named = user.into_iter().flat_map(|(_, needs)| &needs.runpath);
-        let named = named.map(|dir| dir.replace("$ORIGIN", own).trim_start_matches('/').to_owned());
-        let usual = [LIBRARIES.to_owned(), format!("{LIBRARIES}/systemd"), "usr/lib64".to_owned()];
-        let mut places = named.chain(usual).map(|dir| format!("{dir}/{name}"));
-        places.find(|path| self.from.content(path).is_some()).ok_or_else(|| {
-            let user = user.map_or("the initrd", |(path, _)| path);
-            Fault::new(Kind::Build, format!("`{user}` needs the library `{name}`, which no package of the initrd has"))
-                .into()
-        })
-    }
-
     /// Takes the units, and of the packages' `*.wants` and `*.requires` links those that lead to one of them.
     fn units(&mut self) -> Result<()> {
         let base = "usr/lib/systemd/system";
@@ -377,6 +292,11 @@ const OWN: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assemble::taking::LIBRARIES;
+    use crate::error::Kind;
+    use crate::format::elf;
+    use crate::tree::Content;
+    use crate::tree::What;
 
     /// Packages with every file that is taken by name; udevadm is a real program, this one.
     fn packages() -> Tree {

@@ -18,7 +18,7 @@ pub(super) struct Part<'a> {
 }
 
 /// Top-level directories that are links into `usr` (Debian's UsrMerge).
-const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+pub(super) const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
 /// Below these nothing is kept: documentation, other package managers' and init systems' files, desktop data.
 const DROPPED: &[&str] = &[

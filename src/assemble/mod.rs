@@ -2,13 +2,18 @@
 //! declaration. Reads the store only: no network, no clock, no root, and no script of anybody runs.
 
 mod accounts;
+mod container;
 mod initrd;
 mod kernel;
 mod merge;
 mod roles;
 mod settle;
+mod taking;
 mod units;
 
+pub use container::container;
+
+use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::fetch::Fetched;
 use crate::format::elf;
@@ -16,7 +21,7 @@ use crate::lock::Locked;
 use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
 use crate::store::Store;
-use crate::tree::{Content, Tree};
+use crate::tree::{Content, Node as Inode, Tree, What};
 use accounts::Accounts;
 use kernel::{CMDLINE, Kernel, Kmod};
 use merge::Part;
@@ -41,6 +46,22 @@ pub struct Node {
     pub cmdline: Vec<String>,
 }
 
+/// A container that a machine imports when it boots.
+#[derive(Debug, Clone)]
+pub struct Preload {
+    /// Its name.
+    pub name: String,
+    /// `nodelith.dev/pause:1`.
+    pub reference: String,
+    /// Of its OCI manifest.
+    pub digest: Sha256,
+    /// The OCI archive.
+    pub archive: Content,
+}
+
+/// Where a machine's root holds the containers that it imports.
+const CONTAINERS: &str = "usr/share/nodelith/containers";
+
 /// Modules of the root that every image needs; the initrd's are in it too, for what mounts later. Without `button` and
 /// `evdev` nobody hears the power button, and a cloud's "stop" ends in a power cut.
 const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "virtio_net", "virtio_rng"];
@@ -50,14 +71,14 @@ const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "vi
 /// # Errors
 /// [`Kind::Spec`] when a role is wrong, [`Kind::Build`] when the inputs do not fit together, [`Kind::Integrity`] when
 /// content was damaged in the store.
-pub fn assemble(inputs: &Fetched, store: &Store, report: &dyn Report) -> Result<Node> {
+pub fn assemble(inputs: &Fetched, preloads: &[Preload], store: &Store, report: &dyn Report) -> Result<Node> {
     let locked = inputs.locked();
     let spec = locked.spec();
     let stage = Stage::start(report, "assemble", None, "");
     let mut root = packages(inputs, Use::Image)?;
     let os_release = os_release(&root, locked)?;
 
-    let kmod = Kmod { root: inputs.kmod(), store };
+    let kmod = Kmod { root: inputs.kmod()?, store };
     let kernel = Kernel::take(&mut root)?;
     let index = kernel.index(&kmod)?;
     let initrd_modules = kernel.select(&index, &index.initrd_modules(), &kmod)?;
@@ -66,13 +87,9 @@ pub fn assemble(inputs: &Fetched, store: &Store, report: &dyn Report) -> Result<
     in_root.extend(spec.roles.iter().flat_map(|role| role.modules.iter().cloned()));
     kernel::put_all(&kernel.select(&index, &in_root, &kmod)?, &mut root)?;
 
-    for role in &spec.roles {
-        roles::install(&mut root, spec, role)?;
-        for (name, binary) in &role.binaries {
-            let id = format!("{}/{name}", role.name);
-            let from = locked.lock().binaries.iter().find(|binary| binary.id == id).map_or("", |binary| &binary.from);
-            roles::program(&mut root, &binary.path, &id, from, inputs.binary(&id)?)?;
-        }
+    roles::install_all(&mut root, inputs)?;
+    for preload in preloads {
+        put(&mut root, preload)?;
     }
     declare(&mut root, locked)?;
     Accounts::of(&root)?.write(&mut root)?;
@@ -89,6 +106,15 @@ pub fn assemble(inputs: &Fetched, store: &Store, report: &dyn Report) -> Result<
     let stub = stub.read()?;
     stage.finish(format!("{} paths, {} in the initrd, kernel {}", root.len(), initrd.len(), kernel.release));
     Ok(Node { root, initrd, kernel: kernel.image, release: kernel.release, stub, os_release, cmdline })
+}
+
+/// The archive, and beside it what it must be once it is imported: the reference and the digest, one a line.
+fn put(root: &mut Tree, preload: &Preload) -> Result<()> {
+    let Preload { name, reference, digest, archive } = preload;
+    let origin: Arc<str> = Arc::from(format!("container {reference}"));
+    let image = format!("{reference}\nsha256:{digest}\n");
+    root.file(&format!("{CONTAINERS}/{name}.image"), 0o644, image, &origin)?;
+    root.put(format!("{CONTAINERS}/{name}.oci.tar"), Inode::new(What::File(archive.clone()), 0o644, &origin))
 }
 
 fn packages(inputs: &Fetched, usage: Use) -> Result<Tree> {
@@ -141,4 +167,21 @@ fn declare(root: &mut Tree, locked: &Locked) -> Result<()> {
 pub fn listeners(locked: &Locked) -> impl Iterator<Item = String> {
     let all = locked.spec().roles.iter().flat_map(|role| &role.listeners);
     all.map(|listener| format!("{} {} {}", listener.protocol, listener.port, listener.process))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preloaded_container_lies_beside_what_it_must_be() {
+        let mut root = Tree::new();
+        let archive = Content::from_bytes(b"archive".to_vec());
+        let digest = Sha256::of(b"manifest");
+        let (name, reference) = ("pause".into(), "nodelith.dev/pause:1".into());
+        put(&mut root, &Preload { name, reference, digest, archive: archive.clone() }).unwrap();
+        let image = root.content("usr/share/nodelith/containers/pause.image").unwrap().read().unwrap();
+        assert_eq!(String::from_utf8(image).unwrap(), format!("nodelith.dev/pause:1\nsha256:{digest}\n"));
+        assert_eq!(root.content("usr/share/nodelith/containers/pause.oci.tar"), Some(&archive));
+    }
 }

@@ -1,6 +1,7 @@
 //! Roles → tree: their files, rendered where they are templates, their programs, and what their boot-time steps read.
 
 use crate::error::{Fault, Kind, Result};
+use crate::fetch::Fetched;
 use crate::spec::{Role, SetAt, Spec, Value};
 use crate::sys;
 use crate::tree::{Content, Node, Tree, What};
@@ -9,16 +10,38 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Puts every role of a spec into the tree, with its programs.
+///
+/// # Errors
+/// As [`install`].
+pub(super) fn install_all(tree: &mut Tree, inputs: &Fetched) -> Result<()> {
+    let locked = inputs.locked();
+    for role in &locked.spec().roles {
+        install(tree, locked.spec(), role)?;
+        for (name, binary) in &role.binaries {
+            let id = format!("{}/{name}", role.name);
+            let from = locked.lock().binaries.iter().find(|binary| binary.id == id).map_or("", |binary| &binary.from);
+            program(tree, &binary.path, &id, from, inputs.binary(&id)?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts a role's `rootfs/`, its boot variables' defaults and its certificates' declarations into the tree.
 ///
 /// # Errors
 /// [`Kind::Spec`] with file and line when a template is wrong; [`Kind::Build`] when a path cannot be there.
-pub(super) fn install(tree: &mut Tree, spec: &Spec, role: &Role) -> Result<()> {
+fn install(tree: &mut Tree, spec: &Spec, role: &Role) -> Result<()> {
     let origin: Arc<str> = Arc::from(format!("role {}", role.name));
     let rootfs = role.dir.join("rootfs");
     if rootfs.is_dir() {
         let renderer = Renderer::new(spec);
         copy(tree, &rootfs, "", &renderer, &origin)?;
+    }
+    for path in &role.private {
+        if let Some(node) = tree.get_mut(path) {
+            node.mode = 0o600;
+        }
     }
     for (name, variable) in role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Boot) {
         let Some(value) = spec.values.get(&role.name).and_then(|values| values.get(name)) else { continue };
@@ -46,7 +69,7 @@ pub(super) fn install(tree: &mut Tree, spec: &Spec, role: &Role) -> Result<()> {
 ///
 /// # Errors
 /// As [`Tree::put`].
-pub(super) fn program(tree: &mut Tree, path: &str, id: &str, from: &str, content: &Content) -> Result<()> {
+fn program(tree: &mut Tree, path: &str, id: &str, from: &str, content: &Content) -> Result<()> {
     let origin: Arc<str> = Arc::from(format!("binary {id} {from}"));
     tree.put(path, Node::new(What::File(content.clone()), 0o755, &origin))
 }
@@ -97,6 +120,10 @@ impl Renderer {
         environment.add_filter("sh_quote", |text: String| format!("'{}'", text.replace('\'', r"'\''")));
         environment.add_filter("json", |text: minijinja::Value| serde_json::to_string(&text).map_err(in_filter));
         environment.add_filter("toml", |text: String| toml::Value::String(text).to_string());
+        environment.add_filter("first_address", |network: String| {
+            let wrong = |why| minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, why);
+            crate::spec::value::first_address(&network).map_err(wrong)
+        });
         let mut context: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
         for role in &spec.roles {
             let build = role.variables.iter().filter(|(_, variable)| variable.set == SetAt::Build);

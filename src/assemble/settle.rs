@@ -52,6 +52,18 @@ pub(super) fn settle(tree: &mut Tree, os_release: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes a container's tree ready to be packed. Its file system is writable while it runs, so it needs no more than that.
+///
+/// # Errors
+/// As [`Tree::put`].
+pub(super) fn container(tree: &mut Tree) -> Result<()> {
+    // Debian's directories are built into the linker, and a stale cache would win over them.
+    tree.remove("etc/ld.so.cache");
+    harmless(tree);
+    // The one place where a program that is not root's may write; nothing else mounts one there.
+    tree.directory("tmp", 0o1777, &Arc::from("assemble settle"))
+}
+
 /// `/var` is empty at first boot: what packages want there is made by systemd-tmpfiles, from a copy below `/usr`.
 fn var_to_factory(tree: &mut Tree) -> Result<()> {
     let origin: Arc<str> = Arc::from("assemble settle");

@@ -8,11 +8,12 @@ use crate::spec;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Build the image that a spec's lock pins.
+/// Build the image or container that a spec's lock pins.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  nodelith build image-specs/worker.toml
+  nodelith build image-specs/worker.toml      with the containers that it preloads
+  nodelith build image-specs/nginx.toml       a container: out/nginx/nginx.oci.tar
   nodelith build image-specs/worker.toml --offline --out /srv/images")]
 pub(super) struct Args {
     /// The spec; its lock lies beside it.
@@ -30,11 +31,19 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
     let context = global.context(printer)?;
     let pipeline::Built { dir, made, up_to_date } = pipeline::build(&locked, &args.out, args.force, &context)?;
     let note = if up_to_date { " is up to date" } else { "" };
-    let mut text = format!("{}{note}\n  root hash {}\n", dir.display(), made.root_hash);
+    let identity = match (&made.root_hash, &made.reference, &made.digest) {
+        (Some(hash), ..) => format!("root hash {hash}"),
+        (None, Some(reference), Some(digest)) => format!("{reference}@sha256:{digest}"),
+        _ => String::new(),
+    };
+    let mut text = format!("{}{note}\n  {identity}\n", dir.display());
     for output in &made.outputs {
         text += &format!("  {:<24} {:>12}  {}\n", output.file, bytes(output.size), output.sha256);
     }
-    let value =
-        json!({"directory": dir, "up-to-date": up_to_date, "root-hash": made.root_hash, "outputs": made.outputs});
+    let mut value = json!({"directory": dir, "up-to-date": up_to_date, "outputs": made.outputs});
+    match &made.root_hash {
+        Some(hash) => value["root-hash"] = json!(hash),
+        None => (value["reference"], value["digest"]) = (json!(made.reference), json!(made.digest)),
+    }
     printer.result(&text, &value)
 }

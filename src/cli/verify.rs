@@ -46,7 +46,8 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
         pipeline::rebuild(&args.image, &manifest, &locked, &global.context(printer)?)?;
         proved = format!("built again from {}, equal byte for byte", locked.spec().lock_path().display());
     }
-    let text = format!("{}: {proved}\n  root hash {}", args.image.display(), manifest.root_hash);
+    let root_hash = manifest.root_hash.as_deref().map(|hash| format!("\n  root hash {hash}")).unwrap_or_default();
+    let text = format!("{}: {proved}{root_hash}", args.image.display());
     let value = json!({"directory": args.image, "root-hash": manifest.root_hash, "rebuilt": args.rebuild, "against": args.against});
     printer.result(&text, &value)
 }

@@ -24,7 +24,7 @@ pub struct Fetched {
     locked: Locked,
     unpacked: BTreeMap<Sha256, UnpackedPackage>,
     binaries: BTreeMap<String, Content>,
-    kmod: PathBuf,
+    kmod: Option<PathBuf>,
 }
 
 impl Fetched {
@@ -49,13 +49,15 @@ impl Fetched {
     }
 
     /// The root of the extracted closure of `kmod`, whose `depmod` is run on this host.
-    #[must_use]
-    pub fn kmod(&self) -> &Path {
-        &self.kmod
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] for a container, which has no kernel.
+    pub fn kmod(&self) -> Result<&Path> {
+        self.kmod.as_deref().ok_or_else(|| Fault::new(Kind::Internal, "a container has no kmod").into())
     }
 }
 
-/// Fetches all that a build needs (the image's packages, `kmod`, and the binaries) and hands it to `use_them`. Damage in
+/// Fetches all that a build needs (the image's packages, a machine's `kmod`, and the binaries) and hands it to `use_them`. Damage in
 /// the store that only shows while it is used is mended, and `use_them` is called once more.
 ///
 /// # Errors
@@ -83,7 +85,8 @@ fn fetch(locked: &Locked, store: &Store, remote: &Remote, check: Check, report: 
         packages.extend(locked.packages(usage).map(|package| (package.sha256, package)));
     }
     let unpacked = unpack(&packages.into_values().collect::<Vec<_>>(), store, remote, check, report)?;
-    let kmod = fetch_tool(locked, Use::Kmod, store, remote, report)?;
+    let kmod = Use::Kmod.belongs_to(locked.spec());
+    let kmod = kmod.then(|| fetch_tool(locked, Use::Kmod, store, remote, report)).transpose()?;
     let binaries = binaries(locked, store, remote, check, report)?;
     Ok(Fetched { locked: locked.clone(), unpacked, binaries, kmod })
 }

@@ -48,7 +48,7 @@ fn a_warm_store_needs_no_network() {
     assert_eq!(app(&run(&fixture, &locked, false).unwrap()), b"app 1");
     let fetched = run(&fixture, &locked, true).unwrap();
     assert_eq!(app(&fetched), b"app 1");
-    assert_eq!(std::fs::read(fetched.kmod().join("usr/share/kmod")).unwrap(), b"kmod 1");
+    assert_eq!(std::fs::read(fetched.kmod().unwrap().join("usr/share/kmod")).unwrap(), b"kmod 1");
     assert_eq!(fetched.packages(Use::Initrd).count(), Use::Initrd.packages().len());
     assert_eq!(fixture.server.asked("_1_amd64.deb"), 10, "nothing that a build does not need");
 }

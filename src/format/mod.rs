@@ -7,6 +7,7 @@ pub mod elf;
 pub mod erofs;
 pub mod fat;
 pub mod gpt;
+pub mod oci;
 pub mod pe;
 pub mod qcow2;
 pub mod treemap;

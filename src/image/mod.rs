@@ -1,4 +1,4 @@
-//! Trees → disk: EROFS root, its dm-verity tree, the unified kernel image that carries the root hash, and the disks
+//! Trees → disk (a container's tree → [`archive`]): EROFS root, its dm-verity tree, the unified kernel image that carries the root hash, and the disks
 //! that hold them.
 //!
 //! ```text
@@ -11,6 +11,7 @@
 //! the root hash, so equal inputs give equal disks and different roots never share a partition's identity. The first
 //! partition is `esp`, the others are `<name>-root` and `<name>-verity`.
 
+pub mod archive;
 mod contents;
 mod disk;
 

@@ -5,7 +5,7 @@ use super::raw::{RawBinary, RawRole, RawSpec, RawVariable};
 use super::role::{
     Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
 };
-use super::{Spec, value};
+use super::{Kind as Made, Spec, container, relations, value};
 use crate::error::{Fault, Kind, Result};
 use crate::sys;
 use crate::text::{Name, Refused, debian_package, relative_path, single_line};
@@ -33,9 +33,10 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
         let hint = format!("rename the file to {name}.toml, or the image after the file");
         return Err(refuse(source, Some(raw.name.span()), "the image's name is not the file's", Some(&hint)));
     }
+    let kind = container::kind(source, &raw)?;
     let epoch = epoch(source, &raw.epoch)?;
     let suites = suites(source, &raw.debian.suites)?;
-    let roles = roles(source, &raw.roles, overlays)?;
+    let roles = roles(source, &raw.roles, &kind, overlays)?;
     let packages = packages(source, &raw.packages)?;
     let cmdline = each(source, &raw.cmdline, |word| {
         let word = single_line(word)?;
@@ -45,7 +46,8 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
         Ok(word.to_owned())
     })?;
     let values = values(source, &raw, &roles)?;
-    Ok(Spec { name, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
+    relations::check(source, &raw, &roles, &values)?;
+    Ok(Spec { name, kind, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
 }
 
 fn read_text(path: &Path, hint: &str) -> Result<String> {
@@ -63,15 +65,23 @@ fn parse<T: serde::de::DeserializeOwned>(source: Source<'_>) -> Result<T> {
 }
 
 /// Checks each text of a list, showing the place of the first that is refused.
-fn each<T>(source: Source<'_>, texts: &[Spanned<String>], take: impl Fn(&str) -> Result<T, Refused>) -> Result<Vec<T>> {
+pub(super) fn each<T>(
+    source: Source<'_>,
+    texts: &[Spanned<String>],
+    take: impl Fn(&str) -> Result<T, Refused>,
+) -> Result<Vec<T>> {
     texts.iter().map(|text| one(source, text, &take)).collect()
 }
 
-fn one<T>(source: Source<'_>, text: &Spanned<String>, take: impl Fn(&str) -> Result<T, Refused>) -> Result<T> {
+pub(super) fn one<T>(
+    source: Source<'_>,
+    text: &Spanned<String>,
+    take: impl Fn(&str) -> Result<T, Refused>,
+) -> Result<T> {
     take(text.get_ref()).map_err(|refused| refuse(source, Some(text.span()), &refused.0, None))
 }
 
-fn name(source: Source<'_>, text: &Spanned<String>) -> Result<Name> {
+pub(super) fn name(source: Source<'_>, text: &Spanned<String>) -> Result<Name> {
     one(source, text, Name::new)
 }
 
@@ -118,8 +128,8 @@ fn epoch(source: Source<'_>, when: &Spanned<toml::value::Datetime>) -> Result<u6
     u64::try_from(days * 86_400 + clock).map_err(|_| refused("before 1970"))
 }
 
-fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, overlays: &Path) -> Result<Vec<Role>> {
-    if list.get_ref().is_empty() {
+fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, kind: &Made, overlays: &Path) -> Result<Vec<Role>> {
+    if list.get_ref().is_empty() && matches!(kind, Made::Machine) {
         return Err(refuse(
             source,
             Some(list.span()),
@@ -139,7 +149,11 @@ fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, overlays: &Pa
             let why = format!("there is no role `{name}`: {} is missing", dir.join("role.toml").display());
             return Err(refuse(source, Some(text.span()), &why, Some(&format!("known roles: {}", known.join(", ")))));
         }
-        let role = role(name, dir)?;
+        let role = role(name, dir, matches!(kind, Made::Machine).then_some(source.path))?;
+        if let (Made::Container(_), Some(why)) = (kind, container::unfit(&role)) {
+            let hint = "a container takes packages, programs, build variables and rootfs/ of a role";
+            return Err(refuse(source, Some(text.span()), &why, Some(hint)));
+        }
         if let Some(missing) = role.needs.iter().find(|need| !roles.iter().any(|role| role.name == **need)) {
             let why = format!("the role needs `{missing}`, which does not stand before it");
             return Err(refuse(
@@ -155,13 +169,14 @@ fn roles(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, overlays: &Pa
     Ok(roles)
 }
 
-/// Two roles that bring the same certificate or program would overwrite each other's files.
+/// Two roles that bring the same certificate, program or container would overwrite each other's files.
 fn clashes(source: Source<'_>, list: &Spanned<Vec<Spanned<String>>>, roles: &[Role]) -> Result<()> {
     let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
     for (role, place) in roles.iter().zip(list.get_ref()) {
         let certificates = role.certificates.keys().map(|name| format!("the certificate `{name}`"));
         let binaries = role.binaries.values().map(|binary| format!("the program `{}`", binary.path));
-        for thing in certificates.chain(binaries) {
+        let preloads = role.preload.iter().map(|spec| format!("the container `{}`", spec.name));
+        for thing in certificates.chain(binaries).chain(preloads) {
             if let Some(first) = owners.insert(thing.clone(), &role.name) {
                 let why = format!("the role brings {thing}, as `{first}` does");
                 return Err(refuse(source, Some(place.span()), &why, Some("leave one of the two roles out")));
@@ -220,7 +235,8 @@ fn values(source: Source<'_>, raw: &RawSpec, roles: &[Role]) -> Result<BTreeMap<
     Ok(values)
 }
 
-fn role(name: Name, dir: PathBuf) -> Result<Role> {
+/// Reads a role's folder. `machine` is the spec that lists it, if that is one of a machine.
+fn role(name: Name, dir: PathBuf, machine: Option<&Path>) -> Result<Role> {
     let path = dir.join("role.toml");
     let text = read_text(&path, "a role is a folder with role.toml, README.md and rootfs/")?;
     let source = Source { path: &path, text: &text };
@@ -230,9 +246,15 @@ fn role(name: Name, dir: PathBuf) -> Result<Role> {
     for (key, variable) in &raw.variables {
         variables.insert(self::name(source, key)?, self::variable(source, variable)?);
     }
+    let needs = each(source, &raw.needs, Name::new)?;
     let mut binaries = BTreeMap::new();
     for (key, binary) in &raw.binaries {
-        binaries.insert(self::name(source, key)?, self::binary(source, key, binary, &dir)?);
+        // Roles lie side by side; a module of another one is there for whoever needs that role.
+        let home = match &binary.of {
+            Some(of) => dir.with_file_name(owner(source, of, &needs)?.as_str()),
+            None => dir.clone(),
+        };
+        binaries.insert(self::name(source, key)?, self::binary(source, key, binary, &home)?);
     }
     let mut certificates = BTreeMap::new();
     for (key, certificate) in &raw.certificates {
@@ -245,11 +267,13 @@ fn role(name: Name, dir: PathBuf) -> Result<Role> {
     }
     Ok(Role {
         summary: one(source, &raw.summary, line)?,
-        needs: each(source, &raw.needs, Name::new)?,
+        needs,
         packages: packages(source, &raw.packages)?,
         modules: each(source, &raw.modules, module)?,
         units: each(source, &raw.units, unit)?,
         listeners: each(source, &raw.listeners, listener)?,
+        private: each(source, &raw.private, |text| private(&dir.join("rootfs"), text))?,
+        preload: container::preloads(source, &raw.preload, machine, dir.parent().unwrap_or(Path::new("")))?,
         name,
         dir,
         variables,
@@ -280,6 +304,16 @@ fn module(text: &str) -> Result<String, Refused> {
     } else {
         Err(Refused(format!("`{}` is not the name of a kernel module", text.escape_debug())))
     }
+}
+
+/// A file of a role, which a template may be.
+fn private(rootfs: &Path, text: &str) -> Result<String, Refused> {
+    let file = rootfs.join(relative_path(text)?);
+    if file.is_file() || file.with_file_name(format!("{}.j2", file.file_name().unwrap_or_default().display())).is_file()
+    {
+        return Ok(text.to_owned());
+    }
+    Err(Refused(format!("the role has no file rootfs/{text}")))
 }
 
 fn listener(text: &str) -> Result<Listener, Refused> {
@@ -350,7 +384,18 @@ fn variable(source: Source<'_>, raw: &RawVariable) -> Result<Variable> {
         value::typed(&value_type, value.get_ref()).map_err(|why| refuse(source, Some(value.span()), &why, None))
     });
     let doc = one(source, &raw.doc, |text| single_line(text).map(str::to_owned))?;
-    Ok(Variable { default: default.transpose()?, value_type, set, doc, secret: raw.secret })
+    let relations = relations::read(source, raw)?;
+    Ok(Variable { default: default.transpose()?, value_type, set, doc, secret: raw.secret, relations })
+}
+
+/// The role that a binary's module belongs to, which must be one that this role needs.
+fn owner(source: Source<'_>, of: &Spanned<String>, needs: &[Name]) -> Result<Name> {
+    let name = name(source, of)?;
+    if needs.contains(&name) {
+        return Ok(name);
+    }
+    let why = format!("the role does not need `{name}`, so a spec may lack it");
+    Err(refuse(source, Some(of.span()), &why, Some(&format!("add \"{name}\" to `needs`"))))
 }
 
 fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path) -> Result<Binary> {
@@ -371,10 +416,12 @@ fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path
                     ));
                 }
             }
-            let (package, ldflags) = (one(source, package, line)?, each(source, &raw.ldflags, line)?);
+            let package = one(source, package, line)?;
+            let mut ldflags = module_ldflags(&module)?;
+            ldflags.extend(each(source, &raw.ldflags, line)?);
             BinarySource::Go(GoModule { dir: module, package, ldflags, patches })
         }
-        (None, None, Some(url), Some(sha256)) => {
+        (None, None, Some(url), Some(sha256)) if raw.of.is_none() => {
             let sha256 = one(source, sha256, |text| {
                 text.parse().map_err(|error: crate::digest::NotADigest| Refused(error.to_string()))
             })?;
@@ -390,4 +437,14 @@ fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path
         }
     };
     Ok(Binary { source: origin, path })
+}
+
+/// Flags that hold for every program of a module directory, such as its version: the lines of its file `ldflags`.
+fn module_ldflags(module: &Path) -> Result<Vec<String>> {
+    let path = module.join("ldflags");
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = sys::fs::read_text(&path)?;
+    Ok(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
 }

@@ -1,17 +1,21 @@
 //! Specs and roles: `raw` is what was typed, this module what is meant. Values only; nothing here reads the network.
 
+mod container;
 mod diagnose;
 mod load;
 mod raw;
 pub mod reference;
+mod relations;
 pub mod requests;
 mod role;
 pub mod value;
 
+pub use container::{Container, Port};
 pub use diagnose::{Source, refuse};
 pub use load::load;
 pub use role::{
-    Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
+    Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Relation, RelationKind, Role, SetAt, Value,
+    ValueType, Variable,
 };
 
 use crate::text::Name;
@@ -23,6 +27,8 @@ use std::path::PathBuf;
 pub struct Spec {
     /// The image's name; also the file's stem.
     pub name: Name,
+    /// What is made of it.
+    pub kind: Kind,
     /// The file it was read from.
     pub path: PathBuf,
     /// Seconds since 1970: every time stamp in the image.
@@ -33,10 +39,19 @@ pub struct Spec {
     pub roles: Vec<Role>,
     /// Debian packages beyond the roles'.
     pub packages: Vec<PackageRequest>,
-    /// Kernel command line words beyond ours.
+    /// Kernel command line words beyond ours; none for a container.
     pub cmdline: Vec<String>,
     /// The value of every variable that has one: role → variable → value. A boot variable's value is its default.
     pub values: BTreeMap<Name, BTreeMap<Name, Value>>,
+}
+
+/// What is made of a spec.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A disk that boots.
+    Machine,
+    /// An OCI archive.
+    Container(Box<Container>),
 }
 
 impl Spec {
@@ -44,6 +59,11 @@ impl Spec {
     #[must_use]
     pub fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
+    }
+
+    /// The containers that its roles preload, each once.
+    pub fn preloads(&self) -> impl Iterator<Item = &Self> {
+        self.roles.iter().flat_map(|role| &role.preload)
     }
 
     /// Every certificate of every role, by name.

@@ -9,16 +9,43 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSpec {
     pub(super) schema: Spanned<i64>,
+    pub(super) kind: Option<Spanned<String>>,
     pub(super) name: Spanned<String>,
     pub(super) epoch: Spanned<toml::value::Datetime>,
+    #[serde(default = "nothing")]
     pub(super) roles: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) packages: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) cmdline: Vec<Spanned<String>>,
+    pub(super) container: Option<Spanned<RawContainer>>,
     pub(super) debian: RawDebian,
     #[serde(default)]
     pub(super) values: BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<toml::Value>>>,
+}
+
+fn nothing() -> Spanned<Vec<Spanned<String>>> {
+    Spanned::new(0..0, Vec::new())
+}
+
+/// `[container]` of a spec of `kind = "container"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawContainer {
+    pub(super) tag: Spanned<String>,
+    pub(super) only: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) entrypoint: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) cmd: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(super) user: Spanned<String>,
+    pub(super) workdir: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) ports: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(super) stop_signal: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,6 +70,10 @@ pub(super) struct RawRole {
     #[serde(default)]
     pub(super) listeners: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(super) private: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) preload: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) variables: BTreeMap<Spanned<String>, RawVariable>,
     #[serde(default)]
     pub(super) binaries: BTreeMap<Spanned<String>, RawBinary>,
@@ -62,12 +93,19 @@ pub(super) struct RawVariable {
     pub(super) doc: Spanned<String>,
     #[serde(default)]
     pub(super) secret: bool,
+    #[serde(default)]
+    pub(super) same: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) apart: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) within: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBinary {
     pub(super) go: Option<Spanned<String>>,
+    pub(super) of: Option<Spanned<String>>,
     pub(super) package: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) ldflags: Vec<Spanned<String>>,

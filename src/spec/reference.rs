@@ -32,6 +32,12 @@ pub const SPEC: &[Table] = &[
         "The top of a spec.",
         &[
             key("schema", "`1`", true, "The version of this format."),
+            key(
+                "kind",
+                "`machine` or `container`",
+                false,
+                "What is made: a disk that boots (the default), or an OCI archive, for which the table `[container]` is required.",
+            ),
             key("name", "a name", true, "The image's name, which is also the file's: `worker` in `worker.toml`."),
             key(
                 "epoch",
@@ -42,8 +48,8 @@ pub const SPEC: &[Table] = &[
             key(
                 "roles",
                 "a list of names",
-                true,
-                "Folders of `overlays/`, in order; a role stands after all that it needs.",
+                false,
+                "Folders of `overlays/`, in order; a role stands after all that it needs. A machine has at least one. A container takes packages, programs, build variables and `rootfs/` of a role; one that has units, kernel modules, certificates or listeners is refused.",
             ),
             key(
                 "packages",
@@ -51,7 +57,8 @@ pub const SPEC: &[Table] = &[
                 false,
                 "Packages beyond the roles'. `name/suite` takes one from a certain suite.",
             ),
-            key("cmdline", "a list of words", false, "Words of the kernel's command line beyond ours."),
+            key("cmdline", "a list of words", false, "Words of the kernel's command line beyond ours; machines only."),
+            key("container", "a table", false, "How a container is named, filled and started, below."),
             key("debian", "a table", true, "Where packages come from, below."),
             key("values", "a table of tables", false, "Values of the roles' variables, `[values.<role>]`."),
         ],
@@ -65,6 +72,32 @@ pub const SPEC: &[Table] = &[
             true,
             "Such as `trixie`, `trixie-security`. The newest version wins, except that a `-backports` suite only gives what is asked of it by name.",
         )],
+    ),
+    (
+        "[container]",
+        "With `kind = \"container\"`: the image reference is `nodelith.dev/<name>:<tag>`; the rest is the OCI image configuration. There are no default arguments, variables or users.",
+        &[
+            key("tag", "a tag", true, "The version; the part of the reference behind the colon."),
+            key(
+                "only",
+                "a list of relative paths",
+                false,
+                "Files and directories that are taken from the packages, with the libraries that their programs need and the packages' licences; without it everything. What roles bring is always taken.",
+            ),
+            key("entrypoint", "a list", true, "The program, by its absolute path, and its first arguments."),
+            key("cmd", "a list", false, "Arguments behind those, which whoever starts the container may replace."),
+            key("env", "a table", false, "Environment variables."),
+            key("user", "`uid:gid`", true, "In numbers, so that Kubernetes can tell that it is not root."),
+            key("workdir", "an absolute path", false, "The working directory; `/` without it."),
+            key("ports", "a list such as `53/udp`", false, "Ports that it listens on, for people."),
+            key(
+                "labels",
+                "a table",
+                false,
+                "Labels such as `org.opencontainers.image.description`; `title`, `version` and `created` are ours.",
+            ),
+            key("stop-signal", "a signal such as `SIGQUIT`", false, "What ends it; SIGTERM without it."),
+        ],
     ),
 ];
 
@@ -89,6 +122,13 @@ pub const ROLE: &[Table] = &[
                 "a list such as `udp 8472 kernel`",
                 false,
                 "Every socket beyond loopback that the role opens: protocol, port, process. `nodelith test` refuses any other.",
+            ),
+            key("private", "a list of paths", false, "Files of `rootfs/` that only root may read, mode 0600."),
+            key(
+                "preload",
+                "a list of containers",
+                false,
+                "Specs of `kind = \"container\"` beside the machine's: built with it, put into its root, and imported into containerd when it boots.",
             ),
             key("variables", "a table", false, "`[variables.<name>]`, below."),
             key("binaries", "a table", false, "`[binaries.<name>]`, below."),
@@ -120,6 +160,14 @@ pub const ROLE: &[Table] = &[
             ),
             key("doc", "one line", true, "What it does."),
             key("secret", "`true` or `false`", false, "Boot only: refused in a spec, never shown."),
+            key(
+                "same",
+                "a list of variables",
+                false,
+                "`<variable>` of this role or `<role>.<variable>`: must have the same value, where a spec has both.",
+            ),
+            key("apart", "a list of variables", false, "Networks that this one must not overlap."),
+            key("within", "a list of variables", false, "Networks that this address or network must lie in."),
         ],
     ),
     (
@@ -131,8 +179,9 @@ pub const ROLE: &[Table] = &[
                 "go",
                 "a folder of the role",
                 false,
-                "Holds `go.mod` and `go.sum`, which pin the program and all it is made of.",
+                "Holds `go.mod` and `go.sum`, which pin the program and all it is made of, and perhaps `ldflags`, one a line, for every program of it.",
             ),
+            key("of", "a role that this one needs", false, "With `go`: whose folder it is, instead of this role's."),
             key("package", "an import path", false, "With `go`: the main package."),
             key("ldflags", "a list", false, "With `go`: linker flags beyond `-s -w -buildid=`."),
             key(
@@ -192,9 +241,9 @@ is wanted, the lock says which bytes.";
 const ROLE_INTRO: &str = "\
 A role is a folder: `role.toml`, a `README.md`, and `rootfs/`, which mirrors the target. A file whose name ends in `.j2`
 is rendered by minijinja (an undefined variable is an error) with every build variable as `<role>.<variable>`, `-`
-written as `_`, and the filters `unit_quote`, `sh_quote`, `json` and `toml`; the suffix is dropped. Other files are
-copied. A file that is executable in the checkout is executable in the image. Adding a role touches its folder and no
-other.";
+written as `_`, and the filters `unit_quote`, `sh_quote`, `json`, `toml` and `first_address` (of a network); the suffix is
+dropped. Other files are copied. A file that is executable in the checkout is executable in the image. Adding a role
+touches its folder and no other.";
 
 const TAIL: &str = "
 ## Credentials: what a machine is told when it boots

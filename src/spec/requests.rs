@@ -1,7 +1,7 @@
 //! What a spec asks of the resolver, as a value with a digest: the lock records the digest, so a lock that no longer
 //! fits its spec is found without any network. Files under `rootfs/` are not part of it: they need no lock.
 
-use super::{BinarySource, PackageRequest, Spec};
+use super::{Binary, BinarySource, Kind, PackageRequest, Spec};
 use crate::digest::Sha256;
 use crate::error::Result;
 use crate::sys;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Use {
-    /// Unpacked into the image's root.
+    /// Unpacked into the image's root, or the container's.
     Image,
     /// Unpacked into the tree that the initrd takes its files from.
     Initrd,
@@ -40,6 +40,21 @@ impl Use {
             Self::Go => "go",
             Self::Qemu => "qemu",
         }
+    }
+
+    /// Whether a spec has this use at all. A container holds no kernel and is not booted by us.
+    #[must_use]
+    pub fn belongs_to(self, spec: &Spec) -> bool {
+        let go = || spec.roles.iter().flat_map(|role| role.binaries.values()).any(Self::is_go);
+        match (&spec.kind, self) {
+            (Kind::Machine, _) | (Kind::Container(_), Self::Image) => true,
+            (Kind::Container(_), Self::Go) => go(),
+            (Kind::Container(_), Self::Initrd | Self::Stub | Self::Kmod | Self::Qemu) => false,
+        }
+    }
+
+    fn is_go(binary: &Binary) -> bool {
+        matches!(binary.source, BinarySource::Go(_))
     }
 
     /// The packages that this use asks for whatever the spec says.
@@ -86,7 +101,7 @@ impl Requests {
     /// [`crate::error::Kind::Environment`] when such a file cannot be read.
     pub fn of(spec: &Spec) -> Result<Self> {
         let mut packages = BTreeMap::new();
-        for usage in Use::ALL {
+        for usage in Use::ALL.into_iter().filter(|usage| usage.belongs_to(spec)) {
             let mut requests: Vec<_> = usage.packages().iter().map(|text| PackageRequest::from_text(text)).collect();
             if usage == Use::Image {
                 requests.extend(spec.packages.iter().cloned());

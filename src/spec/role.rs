@@ -23,6 +23,10 @@ pub struct Role {
     pub units: Vec<String>,
     /// Listeners beyond loopback that the role opens.
     pub listeners: Vec<Listener>,
+    /// Files of `rootfs/` that only root may read, as they are called in the image.
+    pub private: Vec<String>,
+    /// Containers that are imported at boot: each a spec of its own, found beside the machine's.
+    pub preload: Vec<super::Spec>,
     /// Variables by name.
     pub variables: BTreeMap<Name, Variable>,
     /// Binaries from other sources than Debian, by name.
@@ -102,6 +106,30 @@ pub struct Variable {
     pub doc: String,
     /// Never shown in logs or reports.
     pub secret: bool,
+    /// What must hold between its value and others'.
+    pub relations: Vec<Relation>,
+}
+
+/// What must hold between the values of two variables, when both have one.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// What must hold.
+    pub kind: RelationKind,
+    /// The other variable's role; none for the same role. A spec without that role has nothing to relate to.
+    pub role: Option<Name>,
+    /// The other variable.
+    pub variable: Name,
+}
+
+/// The kinds of relations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// Both are equal.
+    Same,
+    /// Two networks have no address in common.
+    Apart,
+    /// An address or a network lies in a network.
+    Within,
 }
 
 /// A value of a variable, checked against its type.

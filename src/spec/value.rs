@@ -53,6 +53,61 @@ fn cidr(text: &str) -> bool {
     }
 }
 
+/// A network, or one address as the smallest of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Network {
+    /// The address's bits, left-aligned in 128.
+    bits: u128,
+    length: u32,
+    six: bool,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `10.0.0.1`, or the same of IPv6.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let (bits, six) = match address.parse().ok()? {
+            IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, false),
+            IpAddr::V6(address) => (u128::from(address), true),
+        };
+        let full = if six { 128 } else { 32 };
+        let length = length.map_or(Some(full), |length| length.parse().ok().filter(|length| *length <= full))?;
+        Some(Self { bits, length, six })
+    }
+
+    /// Whether all of the other lies in this one.
+    pub(super) fn contains(&self, other: &Self) -> bool {
+        // A shift by all 128 bits is none: a network of length 0 holds everything.
+        let differing = (self.bits ^ other.bits).checked_shr(128 - self.length).unwrap_or(0);
+        self.six == other.six && self.length <= other.length && differing == 0
+    }
+
+    /// Whether they have an address in common.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other) || other.contains(self)
+    }
+}
+
+/// The first address of a network that a machine may have: `10.32.0.1` of `10.32.0.0/16`.
+///
+/// # Errors
+/// When the text is no network, or one of a single address.
+pub fn first_address(network: &str) -> Result<String, String> {
+    let wrong = || format!("`{network}` is not a network with a first address");
+    let Network { bits, length, six } = Network::parse(network).ok_or_else(wrong)?;
+    let full = if six { 128 } else { 32 };
+    if length >= full {
+        return Err(wrong());
+    }
+    let base = bits & (u128::MAX << 1 << (127 - length));
+    let first = base | 1 << (128 - full);
+    let bytes = first.to_be_bytes();
+    Ok(match six {
+        true => std::net::Ipv6Addr::from(bytes).to_string(),
+        false => std::net::Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).to_string(),
+    })
+}
+
 /// An interface's name or a pattern of systemd's `[Match] Name=`; 15 bytes is the kernel's limit (IFNAMSIZ).
 fn interface(text: &str) -> bool {
     (1..=15).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*?".contains(c))
@@ -87,6 +142,25 @@ pub fn describe(value_type: &ValueType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_know_what_lies_in_them_and_their_first_address() {
+        let network = |text| Network::parse(text).unwrap();
+        let contains = |a, b| network(a).contains(&network(b));
+        assert!(contains("10.32.0.0/16", "10.32.255.254") && !contains("10.32.0.0/16", "10.33.0.1"));
+        assert!(contains("0.0.0.0/0", "255.0.0.1") && contains("::/0", "fd00::/8") && !contains("::/0", "10.0.0.1"));
+        assert!(!contains("10.0.0.0/16", "10.0.0.0/8") && network("10.0.0.0/16").overlaps(&network("10.0.0.0/8")));
+        // The host part of an address with a length does not count.
+        assert!(network("10.8.0.11/24").overlaps(&network("10.8.0.200/32")));
+        assert!(!network("10.8.0.11/24").overlaps(&network("10.8.1.0/24")));
+        assert_eq!(first_address("10.32.0.0/16").unwrap(), "10.32.0.1");
+        assert_eq!(first_address("10.32.7.9/16").unwrap(), "10.32.0.1");
+        assert_eq!(first_address("fd00:1::/112").unwrap(), "fd00:1::1");
+        assert_eq!(first_address("0.0.0.0/0").unwrap(), "0.0.0.1");
+        assert!(
+            first_address("10.0.0.1/32").is_err() && first_address("a").is_err() && first_address("fd00::1").is_err()
+        );
+    }
 
     fn text(value_type: &ValueType, text: &str) -> bool {
         typed(value_type, &toml::Value::String(text.into())).is_ok()

@@ -89,8 +89,11 @@ fn manifest() -> Manifest {
         nodelith: "0".into(),
         epoch: 1,
         lock: Sha256::of(b""),
-        root_hash: "00".into(),
-        cmdline: "ro".into(),
+        root_hash: Some("00".into()),
+        reference: None,
+        digest: None,
+        containers: std::collections::BTreeMap::new(),
+        cmdline: Some("ro".into()),
         listeners: Vec::new(),
         certificates: BTreeMap::new(),
         outputs: vec![Output { file: "worker.raw".into(), size: 4, sha256: Sha256::of(b"disk") }],
@@ -108,7 +111,7 @@ fn a_second_build_has_nothing_to_do() {
     assert!(house.stands() && house.stands());
     let out = house.path("out");
     let made = find(&Slot::take(&out, "worker").unwrap(), &house.inputs()).unwrap();
-    assert_eq!((made.root_hash.as_str(), made.outputs), ("00", manifest().outputs));
+    assert_eq!((made.root_hash.as_deref(), made.outputs), (Some("00"), manifest().outputs));
     // Another directory has its own state.
     assert!(!house.stands_in("elsewhere", &house.inputs()));
 }

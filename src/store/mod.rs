@@ -304,6 +304,14 @@ pub fn pour(
     }
 }
 
+/// A host file of known digest as a content of a tree. Whatever replaces the file later, this one is read.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn file_content(path: &Path, sha256: Sha256, size: u64) -> Result<Content> {
+    Ok(Content::in_source(sha256, size, Arc::new(FileSource(sys::fs::open(path)?)), 0))
+}
+
 /// The digest and size of a host file.
 ///
 /// # Errors

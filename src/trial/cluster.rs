@@ -18,6 +18,10 @@ const CONTROLLER: usize = 0;
 const CA_PORT: u16 = 8443;
 /// Where etcd listens for clients.
 const ETCD_PORT: u16 = 2379;
+/// Where the API server listens.
+const API_PORT: u16 = 6443;
+/// Where nobody answers, as with a resolver that is down: CoreDNS does not start without any.
+const DNS: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 /// How long tokens live: longer than any claim, since translated machines are slow.
 const LIFETIME: u64 = 3600;
 
@@ -60,6 +64,7 @@ impl<'a> Cluster<'a> {
         put("base.hostname", member.name.clone());
         if !member.dhcp {
             put("network.address", format!("{}/{PREFIX}", self.addresses[index]));
+            put("network.dns", DNS.to_string());
         }
         if let Some(authority) = &self.authority {
             let controller = self.addresses[CONTROLLER];
@@ -74,9 +79,9 @@ impl<'a> Cluster<'a> {
                 put("step-ca.root-certificate", authority.root.clone());
                 put("step-ca.root-key", authority.root_key.clone());
                 put("step-ca.provisioner", authority.operator.public_jwk());
-            } else {
-                put("flannel.etcd", format!("https://{controller}:{ETCD_PORT}"));
             }
+            put("flannel.etcd", format!("https://{controller}:{ETCD_PORT}"));
+            put("kubernetes.api-server", format!("https://{controller}:{API_PORT}"));
         }
         // What the claim says wins, so a claim can hand out wrong values.
         out.extend(member.credentials.clone());

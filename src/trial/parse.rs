@@ -31,6 +31,8 @@ struct RawClaim {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawCluster {
     workers: Spanned<u8>,
+    controller: Option<String>,
+    worker: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -169,7 +171,10 @@ fn members(
     let mut typed: BTreeMap<String, (Range<usize>, RawMember)> =
         typed.into_iter().map(|(name, member)| (name.get_ref().clone(), (name.span(), member))).collect();
     let mut names = Vec::new();
+    let mut images = BTreeMap::new();
     if let Some(cluster) = cluster {
+        images.extend(cluster.controller.as_ref().map(|image| ("controller", image)));
+        images.extend(cluster.worker.as_ref().map(|image| ("worker", image)));
         let workers = *cluster.workers.get_ref();
         if !(1..=9).contains(&workers) {
             return Err(refuse(source, Some(cluster.workers.span()), "not a number of workers from 1 to 9", None));
@@ -183,16 +188,27 @@ fn members(
         .into_iter()
         .map(|name| {
             let (span, member) = typed.remove(&name).unwrap_or_default();
-            self::member(source, span, name, member)
+            let image = images.get(stem(&name)).map(|image| (*image).clone());
+            self::member(source, span, name, image, member)
         })
         .collect()
 }
 
-fn member(source: Source<'_>, span: Range<usize>, name: String, raw: RawMember) -> Result<Member> {
+/// A machine's name without its number: `worker` of `worker-2`.
+fn stem(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-')
+}
+
+fn member(
+    source: Source<'_>,
+    span: Range<usize>,
+    name: String,
+    image: Option<String>,
+    raw: RawMember,
+) -> Result<Member> {
     Name::new(&name).map_err(|refused| refuse(source, Some(span), &refused.0, None))?;
-    // worker-2 boots the image `worker`.
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-').to_owned();
-    let image = raw.image.map_or(stem, Spanned::into_inner);
+    // worker-2 boots the image `worker`, unless the cluster or the machine says otherwise.
+    let image = raw.image.map(Spanned::into_inner).or(image).unwrap_or_else(|| stem(&name).to_owned());
     if let Some(memory) = raw.memory.as_ref().filter(|memory| !(256..=16384).contains(memory.get_ref())) {
         return Err(refuse(source, Some(memory.span()), "not a memory size from 256 to 16384 MiB", None));
     }
@@ -249,13 +265,15 @@ impl Context<'_> {
         Ok(Step { line, text, on, act, within })
     }
 
-    /// A machine, a group (`workers`: all that boot the image `worker`), several of them, or all.
+    /// A machine, a group (`workers`: all that boot the image `worker` or are called `worker-…`), several of them, or all.
     fn machines_of(&self, on: Option<&Spanned<String>>) -> Result<Vec<String>> {
         let all = || self.machines.iter().map(|member| member.name.clone());
         let Some(on) = on.filter(|on| on.get_ref() != "all") else { return Ok(all().collect()) };
         let mut names = Vec::new();
         for word in on.get_ref().split_whitespace() {
-            let hit = |member: &&Member| member.name == word || word.strip_suffix('s') == Some(&member.image);
+            let group = word.strip_suffix('s').unwrap_or_default();
+            let hit =
+                |member: &&Member| member.name == word || [member.image.as_str(), stem(&member.name)].contains(&group);
             let hits: Vec<String> = self.machines.iter().filter(hit).map(|member| member.name.clone()).collect();
             if hits.is_empty() {
                 let names: Vec<String> = all().collect();
@@ -465,6 +483,7 @@ off = true
         let step = "about = \"x\"\ncluster = { workers = 1 }\n";
         let cases = [
             (keys("zzz = 1"), 6),
+            (keys("cluster = { zzz = 1 }"), 3),
             (keys("[machines.worker]\nzzz = 1"), 12),
             (keys(&format!("{step}steps = [{{ zzz = 1 }}]")), 14),
             (keys(&format!("{step}steps = [{{ link = {{ zzz = 1 }} }}]")), 6),

@@ -1,6 +1,6 @@
 //! Two builds of what should be one image: the first path in which they differ, not the first byte.
 
-use super::{Parts, disk, open, read_manifest};
+use super::{Disk, open, open_disk, read_manifest};
 use crate::error::{Blame, Kind, Result};
 use crate::format::gpt::Role;
 use crate::format::{cpio, erofs, pe};
@@ -31,6 +31,9 @@ pub fn difference(one: &Path, other: &Path) -> Result<Option<String>> {
     let file = |suffix: &str| format!("{}.{suffix}", mine.name);
     let (raw, efi) = (file("raw"), file("efi"));
     let at = |name: &str| first_difference(&one.join(name), &other.join(name));
+    if (mine.root_hash.is_some(), theirs.root_hash.is_some()) != (true, true) {
+        return in_files(&[file("oci.tar"), manifest::FILE.to_owned()], at);
+    }
     if let Some(offset) = at(&raw)?
         && let Some(said) = in_root(one, other, &raw, offset)?
     {
@@ -39,8 +42,13 @@ pub fn difference(one: &Path, other: &Path) -> Result<Option<String>> {
     if at(&efi)?.is_some() {
         return Ok(Some(format!("{efi}: {}", in_uki(&one.join(&efi), &other.join(&efi))?)));
     }
-    for name in [raw, file("qcow2"), manifest::FILE.to_owned()] {
-        if let Some(offset) = at(&name)? {
+    in_files(&[raw, file("qcow2"), manifest::FILE.to_owned()], at)
+}
+
+/// The first of some files that differs, when no path inside does.
+fn in_files(names: &[String], at: impl Fn(&str) -> Result<Option<u64>>) -> Result<Option<String>> {
+    for name in names {
+        if let Some(offset) = at(name)? {
             return Ok(Some(format!("{name} from byte {offset} on, and none of the files inside")));
         }
     }
@@ -97,8 +105,8 @@ fn first_of(mut one: impl Read, mut other: impl Read, path: &Path) -> Result<Opt
 
 /// The path in whose bytes the root file systems differ first; `None` when they do not, or no root can be found.
 fn in_root(one: &Path, other: &Path, raw: &str, offset: u64) -> Result<Option<String>> {
-    let (mine, theirs) = (disk(&one.join(raw))?, disk(&other.join(raw))?);
-    let (Ok(mine), Ok(theirs)) = (Parts::read(&mine), Parts::read(&theirs)) else {
+    let (mine, theirs) = (open_disk(&one.join(raw))?, open_disk(&other.join(raw))?);
+    let (Ok(mine), Ok(theirs)) = (Disk::read(&mine), Disk::read(&theirs)) else {
         return Ok(Some(format!("{raw} from byte {offset} on: one has no sound partition table")));
     };
     let (Ok(a), Ok(b)) = (mine.region(Role::Root), theirs.region(Role::Root)) else { return Ok(None) };

@@ -16,7 +16,7 @@ use crate::format::{erofs, pe};
 use crate::manifest::{self, Manifest};
 use crate::report::{Report, Stage};
 use crate::sys;
-use crate::sys::region::{Disk, Region};
+use crate::sys::region::{self, Region};
 use crate::tree::show;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -46,10 +46,11 @@ pub fn verify(dir: &Path, report: &dyn Report) -> Result<Manifest> {
         }
         stage.advance(output.size);
     }
-    let parts = parts(dir, &manifest);
+    // A container is one archive: nothing in it stands for another part.
+    let parts = manifest.root_hash.as_deref().map_or(Ok(()), |root_hash| parts(dir, &manifest, root_hash));
     if damaged.is_empty() {
         parts?;
-        stage.finish(format!("{} files, root hash {}", manifest.outputs.len(), manifest.root_hash));
+        stage.finish(format!("{} files", manifest.outputs.len()));
         return Ok(manifest);
     }
     // The digests say that bytes differ, the parts perhaps which ones.
@@ -67,7 +68,8 @@ fn read_manifest(dir: &Path) -> Result<Manifest> {
     }
     let text = sys::fs::read_text(&path)?;
     let manifest = Manifest::parse(&text).blame(Kind::Integrity, || format!("{} is damaged", path.display()))?;
-    let expected = ["raw", "qcow2", "efi"].map(|suffix| format!("{}.{suffix}", manifest.name));
+    let suffixes: &[&str] = if manifest.root_hash.is_some() { &["raw", "qcow2", "efi"] } else { &["oci.tar"] };
+    let expected: Vec<String> = suffixes.iter().map(|suffix| format!("{}.{suffix}", manifest.name)).collect();
     let found: Vec<_> = manifest.outputs.iter().map(|output| &output.file).collect();
     if manifest.name.contains('/') || found != expected.iter().collect::<Vec<_>>() {
         let message = format!("{} lists other files than {}", path.display(), expected.join(", "));
@@ -83,20 +85,21 @@ fn open(path: &Path) -> Result<File> {
     sys::fs::open(path)
 }
 
-fn disk(path: &Path) -> Result<Disk> {
-    open(path)?;
-    Disk::open(path)
+/// A raw disk and its size in bytes.
+fn open_disk(path: &Path) -> Result<(region::Disk, u64)> {
+    let size = open(path)?.metadata().blame(Kind::Environment, || format!("reading {}", path.display()))?.len();
+    Ok((region::Disk::open(path)?, size))
 }
 
 /// What a disk holds, by what its parts say of each other: root hash → verity tree → root; command line, GUIDs, ESP.
-fn parts(dir: &Path, manifest: &Manifest) -> Result<()> {
+fn parts(dir: &Path, manifest: &Manifest, root_hash: &str) -> Result<()> {
     let refuse = |message: String| Err(Fault::new(Kind::Integrity, message).into());
     let file = |suffix: &str| format!("{}.{suffix}", manifest.name);
-    let root_hash: Sha256 = manifest.root_hash.parse().blame(Kind::Integrity, || "reading the root hash".into())?;
+    let root_hash: Sha256 = root_hash.parse().blame(Kind::Integrity, || "reading the root hash".into())?;
     let root_hash = RootHash(root_hash);
 
-    let raw = disk(&dir.join(file("raw")))?;
-    let disk = Parts::read(&raw).map_err(|error| error.context(Fault::new(Kind::Integrity, file("raw"))))?;
+    let raw = open_disk(&dir.join(file("raw")))?;
+    let disk = Disk::read(&raw).map_err(|error| error.context(Fault::new(Kind::Integrity, file("raw"))))?;
     let (mut data, mut tree) = (disk.region(Role::Root)?, disk.region(Role::RootVerity)?);
     match verity::check(&mut data, disk.part(Role::Root)?.size, &mut BufReader::new(&mut tree), &root_hash)? {
         Verdict::Sound => {}
@@ -116,7 +119,8 @@ fn parts(dir: &Path, manifest: &Manifest) -> Result<()> {
     let cmdline = sections.iter().find(|(name, _)| name == ".cmdline").map(|(_, bytes)| *bytes).unwrap_or_default();
     let said = String::from_utf8_lossy(cmdline);
     let said = said.trim_end_matches('\0');
-    if said != manifest.cmdline || !said.split(' ').any(|word| word == format!("roothash={root_hash}")) {
+    if manifest.cmdline.as_deref() != Some(said) || !said.split(' ').any(|word| word == format!("roothash={root_hash}"))
+    {
         return refuse(format!("{}: its command line is `{}`", file("efi"), show(said.as_bytes())));
     }
     if !disk.holds(&efi)? {
@@ -126,17 +130,16 @@ fn parts(dir: &Path, manifest: &Manifest) -> Result<()> {
 }
 
 /// A raw disk and its partitions.
-struct Parts<'a> {
-    disk: &'a Disk,
+struct Disk<'a> {
+    raw: &'a region::Disk,
     size: u64,
     parts: Vec<Found>,
 }
 
-impl<'a> Parts<'a> {
-    fn read(disk: &'a Disk) -> Result<Self> {
-        let size = disk.size()?;
-        let parts = gpt::read(&mut Region::new(disk, 0, size))?;
-        Ok(Self { disk, size, parts })
+impl<'a> Disk<'a> {
+    fn read((raw, size): &'a (region::Disk, u64)) -> Result<Self> {
+        let parts = gpt::read(&mut Region::new(raw, 0, *size))?;
+        Ok(Self { raw, size: *size, parts })
     }
 
     /// A role's partition, all of which is on the disk.
@@ -148,7 +151,7 @@ impl<'a> Parts<'a> {
 
     fn region(&self, role: Role) -> Result<Region<'a>> {
         let part = self.part(role)?;
-        Ok(Region::new(self.disk, part.start, part.size))
+        Ok(Region::new(self.raw, part.start, part.size))
     }
 
     /// Whose the bytes from an offset in the root file system on are, for people.
@@ -171,7 +174,7 @@ impl<'a> Parts<'a> {
         for start in (0..part.size).step_by(512) {
             sectors.read_exact(&mut sector).blame(Kind::Environment, doing)?;
             if sector.starts_with(head) && part.size - start >= content.len() as u64 {
-                let mut rest = Region::new(self.disk, part.start, part.size);
+                let mut rest = Region::new(self.raw, part.start, part.size);
                 rest.seek(SeekFrom::Start(start)).blame(Kind::Environment, doing)?;
                 let mut found = vec![0; content.len()];
                 rest.read_exact(&mut found).blame(Kind::Environment, doing)?;

@@ -47,8 +47,11 @@ fn build(dir: &Path, hosts: &str, init: &str, change: &dyn Fn(&mut Manifest)) ->
         nodelith: "0".into(),
         epoch: recipe.epoch,
         lock: Sha256::of(b""),
-        root_hash: image.root_hash.to_string(),
-        cmdline: image.cmdline,
+        root_hash: Some(image.root_hash.to_string()),
+        cmdline: Some(image.cmdline),
+        reference: None,
+        digest: None,
+        containers: BTreeMap::new(),
         listeners: Vec::new(),
         certificates: BTreeMap::new(),
         outputs: image.outputs,
@@ -147,7 +150,7 @@ fn directories_that_are_no_image_are_refused() {
     let gone = build(&dir.path().join("gone"), "x", "y", &|_| ());
     fs::remove_file(gone.join("worker.qcow2")).unwrap();
     assert!(refused(&gone).contains("worker.qcow2 is missing"));
-    let wrong = build(&dir.path().join("wrong"), "x", "y", &|manifest| manifest.root_hash = "beef".into());
+    let wrong = build(&dir.path().join("wrong"), "x", "y", &|manifest| manifest.root_hash = Some("beef".into()));
     refused(&wrong);
 }
 

@@ -1,8 +1,11 @@
 //! A hash tree is checked from its root down, as the kernel does, but all of it at once.
 
-use super::{BATCH, BLOCK, FANOUT, RootHash, hash_blocks, super_block};
+use super::{BLOCK, FANOUT, RootHash, hash_blocks, super_block};
 use crate::error::{Blame, Fault, Kind, Result};
 use std::io::Read;
+
+/// Bytes of data that are read at a time: bounds memory.
+const BATCH: usize = 2048 * BLOCK;
 
 /// What a root hash says of data and their tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,7 @@ pub fn check(data: &mut impl Read, len: u64, tree: &mut impl Read, root: &RootHa
         let now = hashes.len() / 32 * BLOCK;
         data.read_exact(&mut batch[..now]).blame(Kind::Environment, || "reading data for dm-verity".into())?;
         let found = hash_blocks(&salt, &batch[..now]);
-        if let Some(at) = found.iter().zip(hashes.chunks(32)).position(|(found, hash)| found[..] != *hash) {
+        if let Some(at) = found.iter().zip(hashes.chunks(32)).position(|(found, hash)| found != hash) {
             return Ok(Verdict::Data(done + (at * BLOCK) as u64));
         }
         done += now as u64;

@@ -1,0 +1,1 @@
+{"subject":{"commonName":{{ toJson (printf "system:node:%s" .Token.sub) }},"organization":"system:nodes","organizationalUnit":{{ toJson .Token.sub }}},"sans":{{ toJson .SANs }},"keyUsage":["digitalSignature"],"extKeyUsage":["serverAuth","clientAuth"]}

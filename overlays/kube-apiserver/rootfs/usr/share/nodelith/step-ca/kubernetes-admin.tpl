@@ -1,0 +1,1 @@
+{"subject":{"commonName":"kubernetes-admin","organization":"system:masters","organizationalUnit":{{ toJson .Token.sub }}},"sans":{{ toJson .SANs }},"keyUsage":["digitalSignature"],"extKeyUsage":["clientAuth"]}
