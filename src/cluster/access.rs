@@ -4,6 +4,7 @@
 use super::authority::Authority;
 use super::plan::{Plan, Seat};
 use crate::error::{Blame, Fault, Kind, Result};
+use crate::lab::interrupt;
 use crate::remote::kubernetes::{Api, Node};
 use crate::remote::step_ca::StepCa;
 use crate::remote::{Identity, Server};
@@ -33,6 +34,7 @@ pub fn kubeconfig(dir: &Path, plan: &Plan, authority: &Authority) -> Result<()> 
     let mut tried = 0;
     let (chain, root) = loop {
         tried += 1;
+        interrupt::check()?;
         // A token is spent when it is shown, so each attempt has its own.
         let token = authority.token(
             kind,

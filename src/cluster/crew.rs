@@ -20,6 +20,8 @@ const TAIL: usize = 12;
 struct Hand {
     seat: Seat,
     machine: Machine,
+    /// When it was powered on, in seconds since 1970.
+    since: u64,
 }
 
 /// All machines. Dropping it cuts their power.
@@ -43,7 +45,7 @@ impl Crew {
             let mut hardware = Hardware::new(&seat.name, &seat.raw());
             (hardware.memory, hardware.cpus) = (seat.memory, seat.cpus);
             let machine = Machine::new(hardware, &seat.place(), &self.emulator, Some(&self.switch))?;
-            self.hands.push(Hand { seat: seat.clone(), machine });
+            self.hands.push(Hand { seat: seat.clone(), machine, since: 0 });
             self.board.change(|status| status.machines.push(MachineStatus::off(seat)));
         }
         for index in 0..self.hands.len() {
@@ -56,7 +58,8 @@ impl Crew {
     }
 
     fn power_on(&mut self, index: usize, controller: Option<Ipv4Addr>) -> Result<()> {
-        let Hand { seat, machine } = &mut self.hands[index];
+        let Hand { seat, machine, since } = &mut self.hands[index];
+        *since = clock::now();
         // New tokens: those of the boot before may be spent or old.
         let tokens = Tokens::default();
         let member = Member {
@@ -96,14 +99,22 @@ impl Crew {
                 trouble = milestone::trouble(console);
                 tail = console.tail(TAIL);
             }
-            let boots = hand.machine.boots();
+            let (boots, since) = (hand.machine.boots(), hand.since);
             self.board.change(|status| {
                 let Some(entry) = status.machines.get_mut(index) else { return };
                 if entry.state == State::Stopping && state == State::On {
                     state = State::Stopping;
                 }
-                *entry =
-                    MachineStatus { seat: hand.seat.clone(), state, boots, milestones: passed, ahead, trouble, tail };
+                *entry = MachineStatus {
+                    seat: hand.seat.clone(),
+                    state,
+                    boots,
+                    since,
+                    milestones: passed,
+                    ahead,
+                    trouble,
+                    tail,
+                };
             });
         }
     }

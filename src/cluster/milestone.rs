@@ -18,7 +18,11 @@ pub(super) fn milestones(console: &Console, seat: &Seat) -> (Vec<(String, f64)>,
     // Once it joined, nothing is ahead: a later change of words on the console must not hold up everything.
     let joined = lab("joined").is_some();
     let ahead = all.iter().filter(|(_, at)| at.is_none() && !joined).map(|(name, _)| (*name).to_owned()).collect();
-    (all.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at?))).collect(), ahead)
+    let mut passed: Vec<(String, f64)> =
+        all.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at?))).collect();
+    // Not all machines pass them in the same order: flannel may run before the last certificate is there.
+    passed.sort_by(|a, b| a.1.total_cmp(&b.1));
+    (passed, ahead)
 }
 
 /// What depends on the image's roles: all its certificates are there; flannel runs, where it has a certificate for it.

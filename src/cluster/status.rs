@@ -44,6 +44,8 @@ pub struct MachineStatus {
     pub state: State,
     /// How often it was powered on by this supervisor.
     pub boots: u32,
+    /// When it was powered on, in seconds since 1970.
+    pub since: u64,
     /// The milestones that this boot passed, with their seconds since power-on.
     pub milestones: Vec<(String, f64)>,
     /// What it has still to pass.
@@ -62,6 +64,7 @@ impl MachineStatus {
             seat: seat.clone(),
             state: State::Off,
             boots: 0,
+            since: 0,
             milestones: Vec::new(),
             ahead: Vec::new(),
             trouble: Vec::new(),

@@ -151,12 +151,11 @@ fn finish(ask: &Up<'_>, client: &Client, report: &dyn Report) -> Result<Status> 
     if plan.admin.is_some() {
         let authority = Authority::kept(&ask.dir.join("authority"))?;
         access::kubeconfig(ask.dir, &plan, &authority)?;
-        watch.until_ready(ask.dir, &plan, until)?;
+        watch.until_ready(ask.dir, &plan, &status, until)?;
     }
     for machine in &status.machines {
-        let seconds = machine.milestones.iter().map(|(_, at)| *at).fold(0.0, f64::max);
         let word = if access::is_node(&plan, &machine.seat) { "Ready" } else { "joined" };
-        let detail = format!("{word}, {} ({seconds:.0} s after power-on)", machine.seat.address);
+        let detail = format!("{word}, {}", machine.seat.address);
         report.event(Event::Finished { stage: machine.seat.name.clone(), detail });
     }
     client.status()

@@ -7,6 +7,7 @@ use super::status::{MachineStatus, State, Status};
 use crate::error::{Fault, Kind, Result};
 use crate::lab::interrupt;
 use crate::report::{Event, Report};
+use crate::sys::clock;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -77,8 +78,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Waits until the API server calls every node Ready.
-    pub(super) fn until_ready(&self, dir: &Path, plan: &Plan, until: Instant) -> Result<()> {
-        let since = Instant::now();
+    pub(super) fn until_ready(&self, dir: &Path, plan: &Plan, status: &Status, until: Instant) -> Result<()> {
         let mut waiting: Vec<&str> =
             plan.machines.iter().filter(|seat| access::is_node(plan, seat)).map(|seat| seat.name.as_str()).collect();
         loop {
@@ -87,7 +87,7 @@ impl<'a> Watch<'a> {
                 waiting.retain(|name| {
                     let ready = nodes.iter().any(|node| node.name == *name && node.ready);
                     if ready {
-                        let seconds = since.elapsed().as_secs_f64();
+                        let seconds = age(status, name);
                         let event =
                             Event::Milestone { machine: (*name).to_owned(), milestone: "Ready".into(), seconds };
                         self.report.event(event);
@@ -113,6 +113,12 @@ impl<'a> Watch<'a> {
             }
         }
     }
+}
+
+/// Seconds since a machine's power-on, whole ones.
+fn age(status: &Status, name: &str) -> f64 {
+    let since = status.machines.iter().find(|machine| machine.seat.name == name).map_or(0, |machine| machine.since);
+    Duration::from_secs(clock::now().saturating_sub(since)).as_secs_f64()
 }
 
 fn ended() -> anyhow::Error {
