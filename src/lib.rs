@@ -14,8 +14,9 @@
 //! | `assemble` | packages, roles, accounts, units → tree |
 //! | `fetch` | locked → fetched: every object verified and in the store |
 //! | `resolve` | spec + indexes → lock; the only stage that chooses |
+//! | `cluster` | machines that belong together: what they are told, and a live one under its supervisor |
 //! | `lab` | QEMU machines, the switch between them, their consoles |
-//! | `remote` | HTTP with retries, mirrors |
+//! | `remote` | HTTP with retries, mirrors; step-ca and the API server |
 //! | `token` | one-time join tokens and the keys that sign them |
 //! | `store` | content-addressed objects on disk |
 //! | `format` | bytes ↔ types, pure |
@@ -31,6 +32,7 @@
 
 pub mod assemble;
 pub mod cli;
+pub mod cluster;
 pub mod digest;
 pub mod error;
 pub mod fetch;

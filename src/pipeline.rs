@@ -6,6 +6,7 @@
 //! ```
 
 use crate::assemble::{self, Node, Preload};
+use crate::cluster::{self, Image as ClusterImage};
 use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::fetch;
@@ -163,6 +164,42 @@ pub fn test(claims: &[Claim], setup: &Setup<'_>, cx: &Context<'_>) -> Result<Ver
     trial::run(claims, &images, &emulator, &setup.options, cx.report)
 }
 
+/// Starts a live cluster from the images of `out`, or what is off of one, and waits until its machines are there.
+///
+/// # Errors
+/// [`Kind::Usage`] when an image is missing; else those of [`cluster::up`].
+pub fn up(locked: &Locked, out: &Path, wanted: &Wanted<'_>, cx: &Context<'_>) -> Result<cluster::Status> {
+    let missing: Vec<&str> =
+        IMAGES.into_iter().filter(|name| !out.join(name).join("manifest.json").is_file()).collect();
+    if !missing.is_empty() {
+        let fault = Fault::new(Kind::Usage, format!("a cluster needs images that {} does not hold", out.display()));
+        let hint = |fault: Fault, name: &&str| fault.hint(format!("run `nodelith build image-specs/{name}.toml`"));
+        return Err(missing.iter().fold(fault, hint).into());
+    }
+    let [controller, worker] = [cluster_image(&out.join(IMAGES[0]))?, cluster_image(&out.join(IMAGES[1]))?];
+    let emulator = fetch::fetch_tool(locked, Use::Qemu, &cx.store, &cx.remote, cx.report)?;
+    let ask = cluster::Up {
+        dir: &out.join("cluster"),
+        request: wanted.request,
+        controller: &controller,
+        worker: &worker,
+        emulator: &emulator,
+        within: wanted.within,
+    };
+    cluster::up(&ask, cx.report)
+}
+
+/// The images of a cluster: the first machine's, and the others'.
+const IMAGES: [&str; 2] = ["controller", "worker"];
+
+/// What [`up`] is asked for.
+pub struct Wanted<'a> {
+    /// Machines and ports.
+    pub request: &'a cluster::Request,
+    /// How long the machines may take.
+    pub within: std::time::Duration,
+}
+
 /// What [`test`] needs besides claims.
 pub struct Setup<'a> {
     /// Any lock of the images: it pins QEMU.
@@ -242,6 +279,49 @@ fn described(locked: &Locked, root: &Tree) -> Result<Manifest> {
         binaries: locked.lock().binaries.clone(),
         paths: manifest::paths(root),
     })
+}
+
+/// A built image as what machines of a live cluster boot.
+fn cluster_image(dir: &Path) -> Result<ClusterImage> {
+    let text = sys::fs::read_text(&dir.join("manifest.json"))?;
+    let manifest = Manifest::parse(&text)?;
+    // Each kind of certificate that the CA gives is a template of this name in its image.
+    let gives = |kind: &str| manifest.paths.contains_key(&format!("/usr/share/nodelith/step-ca/{kind}.tpl"));
+    let admin = ["admin", "kubernetes-admin"].into_iter().find(|kind| gives(kind)).map(str::to_owned);
+    Ok(ClusterImage {
+        raw: dir.join(format!("{}.raw", manifest.name)),
+        manifest: Sha256::of(text.as_bytes()),
+        name: manifest.name,
+        certificates: manifest.certificates.into_iter().collect(),
+        listeners: manifest.listeners,
+        admin,
+    })
+}
+
+/// The `kubectl` that belongs to a cluster's controller, from the store, made executable in the cluster's directory.
+///
+/// # Errors
+/// [`Kind::Usage`] when the controller's image has none; [`Kind::Environment`] when the store has lost it.
+pub fn kubectl(out: &Path, store: &Store) -> Result<std::path::PathBuf> {
+    let dir = out.join(IMAGES[0]);
+    let none = |why: &str| {
+        let fault = Fault::new(Kind::Usage, format!("there is no kubectl: {why}"));
+        fault.hint("run `nodelith build image-specs/controller.toml`, with the role `kubectl` in it")
+    };
+    let path = dir.join("manifest.json");
+    if !path.is_file() {
+        return Err(none(&format!("{} holds no image", dir.display())).into());
+    }
+    let manifest = Manifest::parse(&sys::fs::read_text(&path)?)?;
+    let binary = manifest.binaries.iter().find(|binary| binary.id.ends_with("/kubectl"));
+    let binary = binary.ok_or_else(|| none("the controller's image does not hold one"))?;
+    let program = out.join("cluster").join(format!("kubectl-{}", binary.sha256.short()));
+    if !program.is_file() {
+        let lost = || none("the store has lost the one that was built");
+        let object = store.object(&binary.sha256)?.ok_or_else(lost)?;
+        sys::fs::copy_executable(&object, &program)?;
+    }
+    Ok(program)
 }
 
 /// A built image as the subject of claims.

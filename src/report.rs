@@ -27,6 +27,15 @@ pub enum Event {
         /// What was done, in a few words.
         detail: String,
     },
+    /// A machine got so far. Its stage bears its name.
+    Milestone {
+        /// The machine.
+        machine: String,
+        /// What it passed: `kernel`, `joined` …
+        milestone: String,
+        /// Seconds since its power-on.
+        seconds: f64,
+    },
     /// A fact worth a line.
     Note {
         /// The fact.

@@ -3,11 +3,11 @@
 //! Paths are bytes without a leading slash; the root directory is the empty path. Order is byte order, so two equal
 //! trees are walked alike. Nothing here touches the host's file system: content is a digest and somewhere to read from.
 
-use crate::digest::Sha256;
+use crate::digest::{Hashing, Sha256};
 use crate::error::{Fault, Kind, Result};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 /// Bytes that can be read by range. Implemented by memory here and by the store's files in `store`.
@@ -56,16 +56,41 @@ impl Content {
     /// # Errors
     /// [`Kind::Integrity`] when the bytes differ from the digest, [`Kind::Environment`] when they cannot be read.
     pub fn read(&self) -> Result<Vec<u8>> {
-        let len = usize::try_from(self.size)?;
-        let bytes = self.source.read(self.offset, len).map_err(|error| {
-            anyhow::Error::from(error).context(Fault::new(Kind::Environment, "reading file content from the store"))
-        })?;
-        let found = Sha256::of(&bytes);
-        if found != self.digest {
-            let message = format!("content {} was damaged in the store: it now hashes to {found}", self.digest);
-            return Err(Fault::new(Kind::Integrity, message).hint("run `nodelith cache clean` and build again").into());
-        }
+        let bytes = self.range(0, usize::try_from(self.size)?)?;
+        self.check(Sha256::of(&bytes))?;
         Ok(bytes)
+    }
+
+    /// All bytes in pieces of `step` bytes, the last one shorter. Whether they are what the digest says is only known
+    /// when this returns: until then nothing of it may get into an image.
+    ///
+    /// # Errors
+    /// As [`Content::read`]; those of `each`.
+    pub fn read_by(&self, step: usize, mut each: impl FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
+        let mut hashing = Hashing::new(io::sink());
+        let mut at = 0;
+        while at < self.size {
+            let len = usize::try_from(self.size - at).map_or(step, |rest| rest.min(step));
+            let bytes = self.range(at, len)?;
+            hashing.write_all(&bytes)?;
+            each(bytes)?;
+            at += len as u64;
+        }
+        self.check(hashing.finish().1)
+    }
+
+    fn range(&self, at: u64, len: usize) -> Result<Vec<u8>> {
+        self.source.read(self.offset + at, len).map_err(|error| {
+            anyhow::Error::from(error).context(Fault::new(Kind::Environment, "reading file content from the store"))
+        })
+    }
+
+    fn check(&self, found: Sha256) -> Result<()> {
+        if found == self.digest {
+            return Ok(());
+        }
+        let message = format!("content {} was damaged in the store: it now hashes to {found}", self.digest);
+        Err(Fault::new(Kind::Integrity, message).hint("run `nodelith cache clean` and build again").into())
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Blame, Fault, Kind, Result};
 use crate::store::Store;
 use crate::sys::{cmd, fs};
 use crate::tree::{Content, Tree, What, show};
+use bytes::Bytes;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -310,13 +311,13 @@ impl Kmod<'_> {
         let run = || {
             let tables = self.run_depmod(kernel, &files)?;
             let names: String = tables.keys().map(|name| format!("{name}\n")).collect();
-            Ok(std::iter::once(names.into_bytes()).chain(tables.into_values()).collect())
+            Ok(std::iter::once(names.into_bytes()).chain(tables.into_values()).map(Bytes::from).collect())
         };
         let mut parts = self.store.memo("depmod-1", &hashing.finish().1, run)?.into_iter();
         let names = parts.next().unwrap_or_default();
         let names = String::from_utf8_lossy(&names);
         let known = names.lines().filter_map(|name| TABLES.iter().find(|table| **table == name));
-        Ok(known.copied().zip(parts).collect())
+        Ok(known.copied().zip(parts.map(Vec::from)).collect())
     }
 
     fn run_depmod(&self, kernel: &Kernel, files: &[(&[u8], &Content)]) -> Result<BTreeMap<&'static str, Vec<u8>>> {

@@ -67,6 +67,13 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
         What::Spec { spec } => {
             let spec = spec::load(spec, &global.overlays)?;
             let mut text = format!("{}: {} roles\n", spec.name, spec.roles.len());
+            if let spec::Kind::Container(container) = &spec.kind {
+                let starts = container.entrypoint.iter().chain(&container.cmd).cloned().collect::<Vec<_>>().join(" ");
+                text += &format!("{} starts `{starts}` as {}\n", container.reference, container.user);
+            }
+            for container in spec.preloads() {
+                text += &format!("preloads {} of {}\n", container.name, container.path.display());
+            }
             let mut value = serde_json::Map::new();
             for role in &spec.roles {
                 text += &format!("\n{:<16} {}\n", role.name.as_str(), role.summary);

@@ -3,12 +3,19 @@
 mod build;
 mod cache;
 mod completions;
+mod console;
+mod down;
 mod inspect;
+mod kubectl;
 mod lock;
+mod logs;
 mod output;
 mod size;
+mod status;
+mod supervise;
 mod test;
 mod token;
+mod up;
 mod verify;
 
 use crate::error::{Kind, Result};
@@ -34,6 +41,7 @@ const AFTER_HELP: &str = "\
 Examples:
   nodelith build image-specs/worker.toml     the image that worker.lock pins, in out/worker/
   nodelith test join                         boots the claims of the area `join`
+  nodelith up --workers 2                    a live cluster of what was built, on this machine
   nodelith lock image-specs/worker.toml      pins anew, and prints what changed
 
 Exit codes: 0 done, 2 usage, 3 spec, 4 environment, 5 network, 6 integrity, 7 build, 8 verdict, 70 our bug.";
@@ -82,11 +90,19 @@ enum Verb {
     Lock(lock::Args),
     Build(build::Args),
     Test(test::Args),
+    Up(up::Args),
+    Down(down::Args),
+    Status(status::Args),
+    Kubectl(kubectl::Args),
+    Console(console::Args),
+    Logs(logs::Args),
     Token(token::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Cache(cache::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Supervise(supervise::Args),
 }
 
 /// Parses, runs, renders; the process's exit code.
@@ -102,23 +118,32 @@ pub fn main() -> ExitCode {
     };
     let printer = Printer::new(cli.global.output, cli.global.quiet);
     match run(&cli, &printer) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => printer.failure(&error),
     }
 }
 
-fn run(cli: &Cli, printer: &Printer) -> Result<()> {
+fn run(cli: &Cli, printer: &Printer) -> Result<ExitCode> {
     match &cli.verb {
         Verb::Lock(args) => lock::run(args, &cli.global, printer),
         Verb::Build(args) => build::run(args, &cli.global, printer),
         Verb::Test(args) => test::run(args, &cli.global, printer),
+        Verb::Up(args) => up::run(args, &cli.global, printer),
+        Verb::Down(args) => down::run(args, printer),
+        Verb::Status(args) => status::run(args, printer),
+        // A program's exit code is passed through.
+        Verb::Kubectl(args) => return kubectl::run(args, &cli.global),
+        Verb::Console(args) => console::run(args, printer),
+        Verb::Logs(args) => return logs::run(args, printer),
         Verb::Token(args) => token::run(args, printer),
         Verb::Verify(args) => verify::run(args, &cli.global, printer),
         Verb::Inspect(args) => inspect::run(args, &cli.global, printer),
         Verb::Cache(args) => cache::run(args, &cli.global, printer),
         Verb::Completions(args) => completions::run(args, printer),
+        Verb::Supervise(args) => supervise::run(args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

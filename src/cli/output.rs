@@ -56,6 +56,18 @@ impl Printer {
         Ok(())
     }
 
+    /// Prints text as it is, without an end of line of our own; with `--output json` as a JSON line of event `output`.
+    pub(super) fn raw(&self, text: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json() {
+            writeln!(out, "{}", with_version(&serde_json::json!({"event": "output", "text": text})))?;
+        } else {
+            out.write_all(text.as_bytes())?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
     /// Prints a failure in four parts (what, while doing what, cause, hint) and gives the exit code.
     pub(super) fn failure(&self, error: &anyhow::Error) -> ExitCode {
         if let Some(bars) = &self.bars {
@@ -112,6 +124,15 @@ impl Printer {
                 }
                 self.line(&format!("{stage:<12} {detail} ({:.2} s)", took.as_secs_f64()));
             }
+            Event::Milestone { machine, milestone, seconds } => {
+                let bar = stages.get(machine).and_then(|running| running.bar.as_ref());
+                match bar {
+                    Some(bar) => {
+                        bar.set_message(format!("{} {milestone} {seconds:.0}", bar.message()).trim_start().to_owned())
+                    }
+                    None => self.line(&format!("{machine:<12} {milestone} ({seconds:.1} s)")),
+                }
+            }
             Event::Note { text } => self.line(text),
             Event::Warning { text } => self.line(&format!("warning: {text}")),
         }
@@ -152,7 +173,7 @@ fn new_bar(stage: &str, total: Option<u64>, unit: &str) -> ProgressBar {
     let template = if total.is_some() {
         format!("{{prefix:<12}} {{bar:30}} {count} {{elapsed}}")
     } else {
-        "{prefix:<12} {spinner} {elapsed}".to_owned()
+        "{prefix:<12} {spinner} {elapsed} {wide_msg}".to_owned()
     };
     bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -83,8 +83,11 @@ fn more(all: usize, rows: usize) -> String {
 fn picture(title: &str, origins: &[(&str, Vec<&Part>)]) -> String {
     let part = |part: &&Part| treemap::Part { name: part.path.clone(), size: part.stored, shown: bytes(part.stored) };
     let groups = origins.iter().map(|(origin, parts)| {
-        let stored = parts.iter().map(|part| part.stored).sum();
-        Group { name: format!("{origin}  {}", bytes(stored)), parts: parts.iter().map(part).collect() }
+        let stored = bytes(parts.iter().map(|part| part.stored).sum());
+        // `deb systemd 257.13-1`: the package alone is what fits.
+        let short = origin.split(' ').nth(1).unwrap_or(origin);
+        let (name, says) = (format!("{short}  {stored}"), format!("{origin}  {stored}"));
+        Group { name, says, parts: parts.iter().map(part).collect() }
     });
     treemap::svg(title, &groups.collect::<Vec<_>>())
 }

@@ -126,6 +126,10 @@ fn headers(stub: &[u8]) -> Result<Headers> {
     if !section_align.is_power_of_two() || !file_align.is_power_of_two() {
         return Err(refuse("its alignment is not a power of two").into());
     }
+    // The format's own limit; a stub that asks for more would make every section gigabytes of zeros.
+    if file_align > 64 << 10 {
+        return Err(refuse("its sections are to be aligned to more than 64 KiB").into());
+    }
     let ends = table_of.iter().map(|section| {
         section
             .virtual_address
@@ -226,7 +230,10 @@ mod tests {
 
     #[test]
     fn stubs_without_room_are_refused() {
-        for bad in [sample_stub(4), Vec::new(), b"MZ".to_vec(), vec![0; 4096]] {
+        let mut wide = sample_stub(5);
+        // The file's alignment: 36 bytes behind the start of the optional header.
+        wide[0x40 + 24 + 36..][..4].copy_from_slice(&0x8000_0000u32.to_le_bytes());
+        for bad in [sample_stub(4), Vec::new(), b"MZ".to_vec(), vec![0; 4096], wide] {
             let error = uki(&parts(&bad, b"")).unwrap_err();
             assert_eq!(crate::error::kind_of(&error), Kind::Build);
         }

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 pub struct Group {
     /// Its heading.
     pub name: String,
+    /// Its whole name, for a pointer.
+    pub says: String,
     /// Its parts.
     pub parts: Vec<Part>,
 }
@@ -32,6 +34,8 @@ const TITLE: f64 = 32.0;
 const HEADING: f64 = 18.0;
 /// Width of an average character of the labels, a little more than it is: fonts differ.
 const CHARACTER: f64 = 6.8;
+/// The same of headings, which are bold.
+const BOLD: f64 = 8.0;
 /// Smaller parts of a group are drawn as one: nobody could see or point at them.
 const VISIBLE: f64 = 40.0;
 
@@ -77,10 +81,9 @@ fn draw_group(out: &mut String, group: &Group, rect: Rect, at: usize) {
     // Steps of the golden angle keep neighbours apart however many groups there are.
     let hue = (at as f64 * 137.508).rem_euclid(360.0);
     let _ = writeln!(out, "<g>");
-    draw(out, rect, &format!("hsl({hue:.0},45%,42%)"), &group.name);
-    let headed = rect.h > 2.0 * HEADING && label(&group.name, rect.w).is_some();
-    let inner = if headed {
-        let name = label(&group.name, rect.w).unwrap_or_default();
+    draw(out, rect, &format!("hsl({hue:.0},45%,42%)"), &group.says);
+    let heading = label(&group.name, rect.w, BOLD).filter(|_| rect.h > 2.0 * HEADING);
+    let inner = if let Some(name) = heading {
         let (x, y) = (rect.x + 5.0, rect.y + 13.0);
         let _ = writeln!(
             out,
@@ -108,14 +111,14 @@ fn draw_group(out: &mut String, group: &Group, rect: Rect, at: usize) {
         draw(out, rect, &format!("hsl({hue:.0},55%,84%)"), format!("{} {}", part.name, part.shown).trim_end());
         let short = part.name.rsplit('/').next().unwrap_or_default();
         if rect.h >= 15.0
-            && let Some(text) = label(short, rect.w)
+            && let Some(text) = label(short, rect.w, CHARACTER)
         {
             let (x, y) = (rect.x + 3.0, rect.y + 12.0);
             let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"#222\">{}</text>", escape(&text));
         }
         if rect.h >= 30.0
             && !part.shown.is_empty()
-            && let Some(text) = label(&part.shown, rect.w)
+            && let Some(text) = label(&part.shown, rect.w, CHARACTER)
             && text == part.shown
         {
             let (x, y) = (rect.x + 3.0, rect.y + 26.0);
@@ -136,8 +139,8 @@ fn draw(out: &mut String, rect: Rect, fill: &str, says: &str) {
 
 /// As much of a text as fits into a width, or nothing when that would not tell anything.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of characters")]
-fn label(text: &str, width: f64) -> Option<String> {
-    let room = ((width - 8.0) / CHARACTER).max(0.0) as usize;
+fn label(text: &str, width: f64, character: f64) -> Option<String> {
+    let room = ((width - 8.0) / character).max(0.0) as usize;
     match text.chars().count() {
         len if len <= room => Some(text.to_owned()),
         _ if room >= 5 => Some(text.chars().take(room - 1).chain(['…']).collect()),
@@ -232,9 +235,10 @@ mod tests {
         let groups = [
             Group {
                 name: "a & b".into(),
+                says: "a & b, whole".into(),
                 parts: vec![part("usr/<x>", 5_000_000), part("usr/tiny", 1), part("usr/none", 0)],
             },
-            Group { name: "empty".into(), parts: vec![part("usr/zero", 0)] },
+            Group { name: "empty".into(), says: String::new(), parts: vec![part("usr/zero", 0)] },
         ];
         let text = svg("t \"quoted\"", &groups);
         assert!(
@@ -249,8 +253,8 @@ mod tests {
 
     #[test]
     fn labels_are_cut_where_they_still_tell_something() {
-        assert_eq!(label("short", 100.0).as_deref(), Some("short"));
-        assert_eq!(label("a-long-file-name", 60.0).as_deref(), Some("a-long…"));
-        assert_eq!(label("a-long-file-name", 30.0), None);
+        assert_eq!(label("short", 100.0, CHARACTER).as_deref(), Some("short"));
+        assert_eq!(label("a-long-file-name", 60.0, CHARACTER).as_deref(), Some("a-long…"));
+        assert_eq!(label("a-long-file-name", 30.0, CHARACTER), None);
     }
 }

@@ -5,7 +5,7 @@ use crate::format::gpt::{self, Role};
 use crate::format::{erofs, pe, verity};
 use crate::manifest::Manifest;
 use crate::sys;
-use crate::sys::region::{Disk, Region};
+use crate::sys::region::Region;
 use crate::tree::show;
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub fn contents(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
         content,
         stored,
     };
-    let disk = Disk::open(&dir.join(format!("{}.raw", manifest.name)))?;
+    let disk = sys::fs::open(&dir.join(format!("{}.raw", manifest.name)))?;
     let (start, size) = gpt::find(&mut Region::new(&disk, 0, u64::MAX), Role::Root)?;
     let mut parts = Vec::new();
     for (path, measured) in erofs::measure(&mut Region::new(&disk, start, size))? {

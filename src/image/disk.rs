@@ -7,7 +7,7 @@ use crate::format::gpt::{self, ALIGN, Partition, Role, SECTOR};
 use crate::format::verity::{self, RootHash, Sealer};
 use crate::format::{erofs, fat, qcow2};
 use crate::manifest::Output;
-use crate::sys::region::{self, Disk, Region};
+use crate::sys::region::{self, Disk};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::Path;
 use uuid::Uuid;
@@ -61,9 +61,9 @@ pub(super) fn write_root(
     let derive = |what: &str| Sha256::of(format!("nodelith {what} {} {}", recipe.name, recipe.epoch).as_bytes());
     let uuid = |what: &str| first_uuid(derive(what)).into_bytes();
     let options = erofs::Options { packer, progress, ..erofs::Options::new(recipe.epoch, uuid("root")) };
-    let mut root = Sealer::new(Region::new(raw, start, u64::MAX - start), &derive("salt").0);
+    let mut root = Sealer::new(raw.region(start, u64::MAX - start), &derive("salt").0);
     let erofs::Summary { size, content, .. } = erofs::write(recipe.root, &options, &mut root)?;
-    let mut tree = Region::new(raw, verity_start(start, size), verity::size(size));
+    let mut tree = raw.region(verity_start(start, size), verity::size(size));
     let root_hash = root.finish()?.write(uuid("verity"), &mut tree)?;
     Ok(Sealed { root_hash, start, size, content })
 }
@@ -102,9 +102,9 @@ pub(super) fn finish(
         path: BOOT_PATH,
         content: uki,
     };
-    fat::write(&volume, &mut Region::new(raw, ALIGN, esp_size))?;
+    fat::write(&volume, &mut raw.region(ALIGN, esp_size))?;
     let disk = first_uuid(derive("disk"));
-    gpt::write(&mut Region::new(raw, 0, disk_size), disk, &partitions)?;
+    gpt::write(&mut raw.region(0, disk_size), disk, &partitions)?;
     Ok((disk, partitions, disk_size))
 }
 
@@ -115,7 +115,7 @@ pub(super) fn digests(raw: &Disk, size: u64, raw_name: String, qcow2_file: &Name
     let path = qcow2_file.dir.join(&qcow2_file.file);
     let convert = || {
         let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, region::create(&path)?));
-        qcow2::write(&mut Region::new(raw, 0, size), size, data.clone(), &mut out)?;
+        qcow2::write(&mut raw.region(0, size), size, data.clone(), &mut out)?;
         out.flush().blame(Kind::Environment, || format!("writing {}", path.display()))?;
         let (_, sha256, size) = out.finish();
         Ok(Output { file: qcow2_file.file.clone(), size, sha256 })
@@ -132,7 +132,7 @@ fn hash(raw: &Disk, size: u64, data: &[bool]) -> io::Result<Sha256> {
     let mut at = 0;
     for run in data.chunk_by(|one, next| one == next) {
         let end = (at + run.len() as u64 * region::PIECE).min(size);
-        let mut region = Region::new(raw, at, end - at);
+        let mut region = raw.region(at, end - at);
         while at < end {
             let now = usize::try_from(end - at).map_or(STEP, |rest| rest.min(STEP));
             if run[0] {

@@ -17,12 +17,18 @@ pub fn raise() {
     RAISED.store(true, Ordering::Relaxed);
 }
 
+/// Whether the flag is raised.
+#[must_use]
+pub fn raised() -> bool {
+    RAISED.load(Ordering::Relaxed)
+}
+
 /// Refuses to go on once the flag is raised.
 ///
 /// # Errors
 /// [`Kind::Environment`] when it is.
 pub fn check() -> Result<()> {
-    if RAISED.load(Ordering::Relaxed) {
+    if raised() {
         return Err(Fault::new(Kind::Environment, "interrupted; all machines were stopped").into());
     }
     Ok(())

@@ -11,8 +11,10 @@ use super::{disk, interrupt};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::sys::{cmd, fs};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long QEMU may take to connect its sockets after it was started.
@@ -42,7 +44,21 @@ pub enum Ending {
 struct Running {
     process: Process,
     qmp: Qmp,
-    probe: Probe,
+    probe: Arc<Probe>,
+}
+
+/// A way to run scripts in a machine that needs no hold of the machine itself.
+#[derive(Debug, Clone)]
+pub struct Guest(Arc<Probe>);
+
+impl Guest {
+    /// As [`Machine::run`].
+    ///
+    /// # Errors
+    /// As [`Machine::run`].
+    pub fn run(&self, script: &str, bound: Duration) -> Result<Answer> {
+        self.0.run(script, bound)
+    }
 }
 
 /// A machine. Dropping it cuts its power.
@@ -58,8 +74,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Makes a machine's files in a directory of its own: disk, firmware variables, credentials. With a switch, its
-    /// card gets a port there.
+    /// Makes a machine's files in a directory of its own: disk, firmware variables, credentials. A disk and variables
+    /// that are there already stay, so a machine can come back. With a switch, its card gets a port there.
     ///
     /// # Errors
     /// [`Kind::Environment`] when a file cannot be made.
@@ -76,13 +92,27 @@ impl Machine {
         hardware.image = image;
         let paths = Paths { dir, firmware: &emulator.firmware(), network: link.is_some() };
         fs::make_dir(dir)?;
-        disk::overlay(&paths.disk(), &hardware.image, hardware.disk, &hardware.flips)?;
-        fs::write_atomic(&paths.variables(), &fs::read(&emulator.variables())?)?;
-        for (name, value) in &hardware.credentials {
-            fs::write_atomic(&paths.credential(name), argv::credential(name, value).as_bytes())?;
+        // The variables last: where they are, the disk is whole.
+        if !paths.variables().exists() {
+            disk::overlay(&paths.disk(), &hardware.image, hardware.disk, &hardware.flips)?;
+            fs::write_atomic(&paths.variables(), &fs::read(&emulator.variables())?)?;
         }
+        write_credentials(&paths, &hardware)?;
         let dir = dir.to_owned();
         Ok(Self { hardware, dir, link, running: None, console: None, ending: None, boots: 0 })
+    }
+
+    /// Tells the machine something else from its next boot on.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] when a file cannot be written.
+    pub fn tell(&mut self, credentials: BTreeMap<String, Vec<u8>>, emulator: &Emulator) -> Result<()> {
+        self.hardware.credentials = credentials;
+        for (name, value) in probe::credentials() {
+            self.hardware.credentials.insert(name.to_owned(), value.as_bytes().to_vec());
+        }
+        let paths = Paths { dir: &self.dir, firmware: &emulator.firmware(), network: self.link.is_some() };
+        write_credentials(&paths, &self.hardware)
     }
 
     /// The machine's name.
@@ -131,7 +161,7 @@ impl Machine {
                 Fault::new(Kind::Environment, message)
             });
         let (qmp, probe) = connected?;
-        self.running = Some(Running { process, qmp, probe });
+        self.running = Some(Running { process, qmp, probe: Arc::new(probe) });
         self.ending = None;
         self.boots += 1;
         Ok(())
@@ -193,6 +223,12 @@ impl Machine {
     #[must_use]
     pub fn answers(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.probe.ready())
+    }
+
+    /// The way in, once scripts can be run.
+    #[must_use]
+    pub fn guest(&self) -> Option<Guest> {
+        self.running.as_ref().filter(|running| running.probe.ready()).map(|running| Guest(Arc::clone(&running.probe)))
     }
 
     /// Runs a script in the guest by `sh`.
@@ -261,6 +297,12 @@ impl Machine {
     }
 }
 
+fn write_credentials(paths: &Paths<'_>, hardware: &Hardware) -> Result<()> {
+    hardware.credentials.iter().try_for_each(|(name, value)| {
+        fs::write_atomic(&paths.credential(name), argv::credential(name, value).as_bytes())
+    })
+}
+
 fn listen(path: &Path) -> Result<UnixListener> {
     let doing = || format!("listening on {}", path.display());
     if path.exists() {
@@ -303,7 +345,6 @@ mod tests {
 
     use super::*;
     use crate::lab::switch::{Dhcp, Fault as LinkFault};
-    use std::collections::BTreeMap;
     use std::net::Ipv4Addr;
 
     fn wait(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {

@@ -1,11 +1,16 @@
-//! HTTP with retries, over mirrors. What comes is untrusted: callers give a cap and check digests themselves.
+//! HTTP with retries, over mirrors; and clients of a cluster's own servers: step-ca, the API server. What comes is
+//! untrusted: callers give a cap and check digests themselves.
 
+pub mod kubernetes;
 mod mirrors;
 mod packages;
+pub mod step_ca;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 
 pub use mirrors::{Archive, Mirrors};
+pub use tls::{Identity, Server};
 
 use crate::digest::Sha256;
 use crate::error::{Blame, Fault, Kind, Result, kind_of};

@@ -249,6 +249,22 @@ impl Binaries<'_> {
     }
 }
 
+/// Reads the texts of an archive, a release and a package index with the relations in it, and chooses nothing: for
+/// whoever feeds them what a mirror should never send. Returns how many files and packages they tell of.
+///
+/// # Errors
+/// [`Kind::Integrity`] when they are not such texts.
+pub fn read_archive(release: &str, index: &str) -> Result<(usize, usize)> {
+    let release = release::read("trixie", release, 0, None)?;
+    let mut universe = Universe::default();
+    universe.add(&release, index)?;
+    for candidate in &universe.candidates {
+        candidate.depends.into_iter().chain(candidate.breaks).for_each(|field| drop(relation::parse(field)));
+        candidate.locked()?;
+    }
+    Ok((release.files.len(), universe.candidates.len()))
+}
+
 /// The packages of a lock that make up the Go toolchain.
 #[must_use]
 pub fn toolchain_packages(lock: &Lock) -> Vec<&lock::Package> {

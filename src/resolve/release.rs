@@ -76,7 +76,17 @@ pub(super) fn verify(
 ) -> Result<Release> {
     let (text, signed_by) =
         signed_text(bytes, keyring).blame(Kind::Integrity, || format!("verifying suite {suite}"))?;
-    let paragraphs = deb822_fast::borrowed::parse_borrowed(&text)
+    let mut release = read(suite, &text, now, seen)?;
+    release.recorded = lock::Release { sha256: Sha256::of(bytes), signed_by, ..release.recorded };
+    Ok(release)
+}
+
+/// Reads the text of a release, of whoever it is; nobody has signed it yet.
+///
+/// # Errors
+/// As [`verify`].
+pub(super) fn read(suite: &str, text: &str, now: u64, seen: Option<&lock::Release>) -> Result<Release> {
+    let paragraphs = deb822_fast::borrowed::parse_borrowed(text)
         .blame(Kind::Integrity, || format!("reading the release of suite {suite}"))?;
     let refuse = |why: String| Fault::new(Kind::Integrity, format!("suite {suite}: {why}"));
     let [fields] = &paragraphs[..] else { return Err(refuse("the release is not one paragraph".into()).into()) };
@@ -120,8 +130,8 @@ pub(super) fn verify(
         recorded: lock::Release {
             suite: suite.to_owned(),
             date: date_text.to_owned(),
-            sha256: Sha256::of(bytes),
-            signed_by,
+            sha256: Sha256::of(text.as_bytes()),
+            signed_by: Vec::new(),
         },
         not_automatic: field("NotAutomatic") == Some("yes"),
         files,

@@ -2,9 +2,10 @@
 //! here is trusted: bytes that are not whole count as missing and are made again, so nothing needs to be synced either.
 
 use super::{Store, cannot_write};
-use crate::digest::Sha256;
+use crate::digest::{Hashing, Sha256};
 use crate::error::Result;
 use crate::sys;
+use bytes::Bytes;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -17,18 +18,20 @@ impl Store {
     ///
     /// # Errors
     /// Those of `make`; [`crate::error::Kind::Environment`] when the store cannot be read or written.
-    pub fn memo(&self, of: &str, key: &Sha256, make: impl FnOnce() -> Result<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>> {
+    pub fn memo(&self, of: &str, key: &Sha256, make: impl FnOnce() -> Result<Vec<Bytes>>) -> Result<Vec<Bytes>> {
         let path = self.memo_path(of, key);
-        if let Some(parts) = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes)) {
+        if let Some(parts) = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes.into())) {
             return Ok(parts);
         }
         let parts = make()?;
-        let bytes = encode(&parts)?;
+        let head = head(&parts)?;
         if let Some(parent) = path.parent() {
             sys::fs::make_dir(parent)?;
         }
         let mut file = sys::fs::temp_in(&self.tmp())?;
-        file.write_all(&bytes).map_err(|error| cannot_write(error, &path, bytes.len() as u64))?;
+        let size = (head.len() + parts.iter().map(Bytes::len).sum::<usize>()) as u64;
+        let mut pieces = std::iter::once(&head).chain(&parts);
+        pieces.try_for_each(|piece| file.write_all(piece)).map_err(|error| cannot_write(error, &path, size))?;
         sys::fs::place(file, &path)?;
         Ok(parts)
     }
@@ -38,8 +41,12 @@ impl Store {
     /// # Errors
     /// As [`Store::memo`].
     pub fn memo_bytes(&self, of: &str, key: &Sha256, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-        let parts = self.memo(of, key, || Ok(vec![make()?]))?;
-        parts.into_iter().next().ok_or_else(|| anyhow::anyhow!("{of} of {key} was kept without its bytes"))
+        let parts = self.memo(of, key, || Ok(vec![make()?.into()]))?;
+        parts
+            .into_iter()
+            .next()
+            .map(Vec::from)
+            .ok_or_else(|| anyhow::anyhow!("{of} of {key} was kept without its bytes"))
     }
 
     fn memo_path(&self, of: &str, key: &Sha256) -> PathBuf {
@@ -48,37 +55,39 @@ impl Store {
     }
 }
 
-fn encode(parts: &[Vec<u8>]) -> Result<Vec<u8>> {
-    let size: usize = parts.iter().map(|part| part.len() + 8).sum();
-    let mut bytes = Vec::with_capacity(HEAD + size);
-    bytes.extend_from_slice(&[0; 32]);
-    bytes.extend_from_slice(&u32::try_from(parts.len())?.to_le_bytes());
+/// All that stands before the parts.
+fn head(parts: &[Bytes]) -> Result<Bytes> {
+    let mut head = Vec::with_capacity(HEAD + parts.len() * 8);
+    head.extend_from_slice(&[0; 32]);
+    head.extend_from_slice(&u32::try_from(parts.len())?.to_le_bytes());
     for part in parts {
-        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        head.extend_from_slice(&(part.len() as u64).to_le_bytes());
     }
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
-    let digest = Sha256::of(&bytes[32..]);
-    bytes[..32].copy_from_slice(&digest.0);
-    Ok(bytes)
+    let mut hashing = Hashing::new(std::io::sink());
+    std::iter::once(&head[32..])
+        .chain(parts.iter().map(Bytes::as_ref))
+        .try_for_each(|piece| hashing.write_all(piece))?;
+    head[..32].copy_from_slice(&hashing.finish().1.0);
+    Ok(head.into())
 }
 
-fn parse(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// The parts, which share one buffer.
+fn parse(bytes: &Bytes) -> Option<Vec<Bytes>> {
     let (digest, rest) = bytes.split_first_chunk::<32>()?;
     if Sha256::of(rest).0 != *digest {
         return None;
     }
     let (count, rest) = rest.split_first_chunk::<4>()?;
-    let (lens, mut rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(8)?)?;
+    let (lens, _) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(8)?)?;
     let mut parts = Vec::with_capacity(lens.len() / 8);
+    let mut at = HEAD + lens.len();
     for len in lens.chunks_exact(8) {
         let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
-        let (part, later) = rest.split_at_checked(len)?;
-        parts.push(part.to_vec());
-        rest = later;
+        let end = at.checked_add(len).filter(|end| *end <= bytes.len())?;
+        parts.push(bytes.slice(at..end));
+        at = end;
     }
-    rest.is_empty().then_some(parts)
+    (at == bytes.len()).then_some(parts)
 }
 
 #[cfg(test)]
@@ -92,13 +101,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (key, other) = (Sha256::of(b"key"), Sha256::of(b"other"));
-        let parts = vec![b"one".to_vec(), Vec::new(), vec![7; 10_000]];
-        let never = || -> Result<Vec<Vec<u8>>> { panic!("made again") };
+        let parts = vec![Bytes::from_static(b"one"), Bytes::new(), vec![7; 10_000].into()];
+        let never = || -> Result<Vec<Bytes>> { panic!("made again") };
         assert_eq!(store.memo("f-1", &key, || Ok(parts.clone())).unwrap(), parts);
         assert_eq!(store.memo("f-1", &key, never).unwrap(), parts);
-        assert_eq!(store.memo("f-2", &key, || Ok(Vec::new())).unwrap(), Vec::<Vec<u8>>::new());
-        assert_eq!(store.memo("f-2", &key, never).unwrap(), Vec::<Vec<u8>>::new());
-        assert_eq!(store.memo("f-1", &other, || Ok(vec![b"two".to_vec()])).unwrap(), [b"two"]);
+        assert_eq!(store.memo("f-2", &key, || Ok(Vec::new())).unwrap(), Vec::<Bytes>::new());
+        assert_eq!(store.memo("f-2", &key, never).unwrap(), Vec::<Bytes>::new());
+        assert_eq!(store.memo("f-1", &other, || Ok(vec![Bytes::from_static(b"two")])).unwrap(), [b"two".as_slice()]);
 
         let path = store.memo_path("f-1", &key);
         let whole = std::fs::read(&path).unwrap();
@@ -125,6 +134,6 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let key = Sha256::of(b"key");
         assert!(store.memo("f", &key, || Err(anyhow::anyhow!("no"))).is_err());
-        assert_eq!(store.memo("f", &key, || Ok(vec![b"yes".to_vec()])).unwrap(), [b"yes"]);
+        assert_eq!(store.memo("f", &key, || Ok(vec![Bytes::from_static(b"yes")])).unwrap(), [b"yes".as_slice()]);
     }
 }

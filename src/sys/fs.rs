@@ -30,6 +30,46 @@ pub fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).blame(Kind::Environment, || format!("making directory {}", path.display()))
 }
 
+/// Makes a directory that only its owner may enter, or makes it so; its parents are ordinary ones.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn make_private_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    make_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        .blame(Kind::Environment, || format!("closing {} to others", path.display()))
+}
+
+/// Gives a file a second name; where the file system cannot, a copy. The new name appears whole or not at all.
+///
+/// # Errors
+/// [`Kind::Environment`], naming both paths.
+pub fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    let doing = || format!("keeping {} as {}", from.display(), to.display());
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_dir(parent)?;
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut file = temp_in(parent)?;
+    std::io::copy(&mut open(from)?, file.as_file_mut()).blame(Kind::Environment, doing)?;
+    persist(file, to)
+}
+
+/// Copies a file to where it can be executed; the copy appears whole or not at all.
+///
+/// # Errors
+/// [`Kind::Environment`], naming both paths.
+pub fn copy_executable(from: &Path, to: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let doing = || format!("copying {} to {}", from.display(), to.display());
+    let mut file = temp_in(to.parent().unwrap_or(Path::new(".")))?;
+    std::io::copy(&mut open(from)?, file.as_file_mut()).blame(Kind::Environment, doing)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o755)).blame(Kind::Environment, doing)?;
+    persist(file, to)
+}
+
 /// Opens a file for reading.
 ///
 /// # Errors

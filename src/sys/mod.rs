@@ -3,6 +3,7 @@ pub mod clock;
 pub mod cmd;
 pub mod entropy;
 pub mod fs;
+pub mod memory;
 pub mod region;
 
 /// Seconds of processor time that a process has used, its threads included; `None` when there is no such process.

@@ -26,15 +26,6 @@ impl Disk {
         Ok(Self { file: create(path)?, data: Mutex::default() })
     }
 
-    /// Opens an old file, to be read. Of its data nothing is known.
-    ///
-    /// # Errors
-    /// [`Kind::Environment`], naming the path.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).blame(Kind::Environment, || format!("opening {}", path.display()))?;
-        Ok(Self { file, data: Mutex::default() })
-    }
-
     /// Sets the length; bytes that were never written read as zeros and take no space.
     ///
     /// # Errors
@@ -59,6 +50,12 @@ impl Disk {
         self.file.sync_data().blame(Kind::Environment, || "syncing the raw disk".into())
     }
 
+    /// `len` bytes of the disk from `start` on; what is written there is noted.
+    #[must_use]
+    pub fn region(&self, start: u64, len: u64) -> Region<'_> {
+        Region { note: Some(self), ..Region::new(&self.file, start, len) }
+    }
+
     fn note(&self, mut offset: u64, mut bytes: &[u8]) {
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
@@ -81,21 +78,23 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(4096).all(|step| step.iter().fold(0, |or, byte| or | byte) == 0)
 }
 
-/// Bytes of a disk from a start on. Positions count from there; writing beyond the length is an error, so that no
-/// partition runs into the next. Several regions of a disk may be used at once.
+/// Bytes of a file from a start on. Positions count from there; writing beyond the length is an error, so that no
+/// partition runs into the next. Several regions of a file may be used at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Region<'a> {
-    disk: &'a Disk,
+    file: &'a File,
+    /// The file's [`Disk`], if it has one.
+    note: Option<&'a Disk>,
     start: u64,
     len: u64,
     at: u64,
 }
 
 impl<'a> Region<'a> {
-    /// `len` bytes of the disk from `start` on.
+    /// `len` bytes of the file from `start` on.
     #[must_use]
-    pub fn new(disk: &'a Disk, start: u64, len: u64) -> Self {
-        Self { disk, start, len, at: 0 }
+    pub fn new(file: &'a File, start: u64, len: u64) -> Self {
+        Self { file, note: None, start, len, at: 0 }
     }
 
     fn rest(&self, wanted: usize) -> usize {
@@ -106,7 +105,7 @@ impl<'a> Region<'a> {
 impl Read for Region<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = self.rest(buffer.len());
-        let n = self.disk.file.read_at(&mut buffer[..wanted], self.start + self.at)?;
+        let n = self.file.read_at(&mut buffer[..wanted], self.start + self.at)?;
         self.at += n as u64;
         Ok(n)
     }
@@ -118,8 +117,10 @@ impl Write for Region<'_> {
         if wanted == 0 && !bytes.is_empty() {
             return Err(io::Error::new(io::ErrorKind::WriteZero, "the partition is full"));
         }
-        let n = self.disk.file.write_at(&bytes[..wanted], self.start + self.at)?;
-        self.disk.note(self.start + self.at, &bytes[..n]);
+        let n = self.file.write_at(&bytes[..wanted], self.start + self.at)?;
+        if let Some(disk) = self.note {
+            disk.note(self.start + self.at, &bytes[..n]);
+        }
         self.at += n as u64;
         Ok(n)
     }
@@ -159,7 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::create(&dir.path().join("disk")).unwrap();
         disk.set_len(100).unwrap();
-        let mut region = Region::new(&disk, 10, 20);
+        let mut region = disk.region(10, 20);
         region.seek(SeekFrom::End(-2)).unwrap();
         region.write_all(b"ab").unwrap();
         assert!(region.write_all(b"c").is_err());
@@ -168,7 +169,7 @@ mod tests {
         region.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"\0ab");
         let mut whole = Vec::new();
-        Region::new(&disk, 0, 100).read_to_end(&mut whole).unwrap();
+        disk.region(0, 100).read_to_end(&mut whole).unwrap();
         assert_eq!(whole.iter().filter(|byte| **byte != 0).count(), 2);
     }
 
@@ -177,7 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::create(&dir.path().join("disk")).unwrap();
         let piece = PIECE as usize;
-        let mut region = Region::new(&disk, 0, 10 * PIECE);
+        let mut region = disk.region(0, 10 * PIECE);
         region.write_all(&vec![0; piece + 5]).unwrap();
         let mut bytes = vec![0; 3 * piece];
         bytes[2 * piece] = 1;

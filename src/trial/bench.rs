@@ -4,6 +4,7 @@ use super::claim::{Claim, Member};
 use super::cluster::Cluster;
 use super::verdict::{Boot, Done, Failure};
 use super::{Options, Subject};
+use crate::cluster::{PREFIX, address};
 use crate::error::{Kind, Result, kind_of};
 use crate::lab::switch::{Dhcp, Switch};
 use crate::lab::{Emulator, Hardware, Machine, interrupt, root_partition};
@@ -208,13 +209,6 @@ impl<'a> Bench<'a> {
 
 /// The lab's network; its server answers DHCP at the first address.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
-/// Its prefix length.
-pub(super) const PREFIX: u8 = 24;
-
-/// A machine's address: 10.8.0.10 for the first, and on.
-fn address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 8, 0, u8::try_from(10 + index).unwrap_or(u8::MAX))
-}
 
 /// What scripts know: `name`, `address`, `address_OTHER` for every machine and the image's facts.
 fn facts(claim: &Claim, addresses: &[Ipv4Addr], index: usize, subject: &Subject) -> String {

@@ -1,5 +1,6 @@
 //! A claim as meant: machines, what is done to them, what must be seen. Values only.
 
+use crate::cluster::Tokens;
 use crate::lab::switch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,17 +50,6 @@ pub struct Member {
     pub flip: Vec<u64>,
     /// Whether it comes up, so that its units and its power-off are judged.
     pub boots: bool,
-}
-
-/// How a machine's tokens are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens {
-    /// How many for each certificate.
-    pub count: u8,
-    /// Another node's name in them.
-    pub name: Option<String>,
-    /// How many seconds ago they were made.
-    pub age: u64,
 }
 
 /// One step.

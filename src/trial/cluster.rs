@@ -1,45 +1,21 @@
-//! What the machines of a claim are told: names, addresses, and in a cluster the CA, the operator's key and
-//! one-time tokens, all made on the fly. The private half of that key stays here, as it would with an operator.
+//! What the machines of a claim are told: as in any cluster of the lab, and what the claim says on top.
 
 use super::Subject;
-use super::bench::PREFIX;
-use super::claim::{Claim, Member};
-use crate::digest::Sha256;
-use crate::error::{Blame, Kind, Result};
-use crate::sys::entropy;
-use crate::token::{Claims, Key};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use super::claim::Claim;
+use crate::cluster::{self, Authority, Member};
+use crate::error::Result;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// The controller's place among the machines.
 const CONTROLLER: usize = 0;
-/// Where step-ca listens.
-const CA_PORT: u16 = 8443;
-/// Where etcd listens for clients.
-const ETCD_PORT: u16 = 2379;
-/// Where the API server listens.
-const API_PORT: u16 = 6443;
-/// Where nobody answers, as with a resolver that is down: CoreDNS does not start without any.
-const DNS: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
-/// How long tokens live: longer than any claim, since translated machines are slow.
-const LIFETIME: u64 = 3600;
 
 /// Seats of a claim and, in a cluster, its certificate authority.
 pub(super) struct Cluster<'a> {
-    members: &'a [Member],
+    claim: &'a Claim,
+    subjects: &'a BTreeMap<String, Subject>,
     addresses: &'a [Ipv4Addr],
-    /// By image.
-    certificates: BTreeMap<&'a str, &'a [(String, String)]>,
     authority: Option<Authority>,
-}
-
-/// The CA's root and the operator's key, which is every provisioner's.
-struct Authority {
-    root: String,
-    root_key: String,
-    fingerprint: String,
-    operator: Key,
 }
 
 impl<'a> Cluster<'a> {
@@ -49,85 +25,33 @@ impl<'a> Cluster<'a> {
         subjects: &'a BTreeMap<String, Subject>,
         addresses: &'a [Ipv4Addr],
     ) -> Result<Self> {
-        let images = claim.machines.iter().map(|member| member.image.as_str());
-        let certificates: BTreeMap<&str, &[(String, String)]> =
-            images.map(|image| (image, subjects[image].certificates.as_slice())).collect();
         let authority = if claim.cluster { Some(Authority::new()?) } else { None };
-        Ok(Self { members: &claim.machines, addresses, certificates, authority })
+        Ok(Self { claim, subjects, addresses, authority })
     }
 
     /// The credentials of the machine at an index, its tokens made now.
     pub(super) fn credentials(&self, index: usize, now: u64) -> Result<BTreeMap<String, String>> {
-        let member = &self.members[index];
-        let mut out = BTreeMap::new();
-        let mut put = |name: &str, value: String| drop(out.insert(format!("nodelith.{name}"), value));
-        put("base.hostname", member.name.clone());
-        if !member.dhcp {
-            put("network.address", format!("{}/{PREFIX}", self.addresses[index]));
-            put("network.dns", DNS.to_string());
-        }
-        if let Some(authority) = &self.authority {
-            let controller = self.addresses[CONTROLLER];
-            let url = format!("https://{controller}:{CA_PORT}");
-            put("certificates.ca-url", url.clone());
-            put("certificates.ca-fingerprint", authority.fingerprint.clone());
-            for (certificate, provisioner) in self.certificates[member.image.as_str()] {
-                let tokens = self.tokens(index, authority, provisioner, &url, now)?;
-                put(&format!("certificates.{certificate}.tokens"), tokens);
-            }
-            if index == CONTROLLER {
-                put("step-ca.root-certificate", authority.root.clone());
-                put("step-ca.root-key", authority.root_key.clone());
-                put("step-ca.provisioner", authority.operator.public_jwk());
-            }
-            put("flannel.etcd", format!("https://{controller}:{ETCD_PORT}"));
-            put("kubernetes.api-server", format!("https://{controller}:{API_PORT}"));
-        }
-        // What the claim says wins, so a claim can hand out wrong values.
-        out.extend(member.credentials.clone());
-        Ok(out)
-    }
-
-    /// Tokens for one certificate, one a line.
-    fn tokens(&self, index: usize, authority: &Authority, provisioner: &str, url: &str, now: u64) -> Result<String> {
-        let member = &self.members[index];
-        let subject = member.tokens.name.clone().unwrap_or_else(|| member.name.clone());
-        let sans = [subject.clone(), self.addresses[index].to_string()];
-        let claims = Claims {
-            provisioner,
-            subject: &subject,
-            sans: &sans,
-            ca: url,
-            fingerprint: &authority.fingerprint,
-            issued: now.saturating_sub(member.tokens.age),
-            lifetime: LIFETIME,
+        let seat = &self.claim.machines[index];
+        let member = Member {
+            name: &seat.name,
+            address: self.addresses[index],
+            dhcp: seat.dhcp,
+            certificates: &self.subjects[&seat.image].certificates,
+            tokens: &seat.tokens,
         };
-        let token = |_| Ok(authority.operator.sign(&claims, &entropy::bytes()?) + "\n");
-        (0..member.tokens.count).map(token).collect()
-    }
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let doing = || "making the lab's certificate authority".to_owned();
-        let key = KeyPair::generate().blame(Kind::Internal, doing)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "nodelith lab root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Wide: machines of a claim may run with clocks of other years.
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2050, 1, 1);
-        let root = params.self_signed(&key).blame(Kind::Internal, doing)?;
-        let operator = Key::from_entropy(&entropy::bytes()?)?;
-        let fingerprint = Sha256::of(root.der()).to_string();
-        Ok(Self { root: root.pem(), root_key: key.serialize_pem(), fingerprint, operator })
+        let controller = self.addresses[CONTROLLER];
+        let mut out =
+            cluster::credentials(&member, self.authority.as_ref().map(|authority| (authority, controller)), now)?;
+        // What the claim says wins, so a claim can hand out wrong values.
+        out.extend(seat.credentials.clone());
+        Ok(out)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256;
     use std::path::Path;
 
     #[test]

@@ -1,6 +1,7 @@
 //! Claims as typed: TOML to [`Claim`], each refusal with file, line, column and what to write instead.
 
-use super::claim::{Act, Claim, Compare, Member, Power, Run, Step, Tokens};
+use super::claim::{Act, Claim, Compare, Member, Power, Run, Step};
+use crate::cluster::Tokens;
 use crate::error::{Fault, Kind, Result};
 use crate::lab::switch;
 use crate::spec::{Source, refuse};

@@ -1,6 +1,6 @@
 //! Two builds of what should be one image: the first path in which they differ, not the first byte.
 
-use super::{Disk, open, open_disk, read_manifest};
+use super::{Disk, open, read_manifest};
 use crate::error::{Blame, Kind, Result};
 use crate::format::gpt::Role;
 use crate::format::{cpio, erofs, pe};
@@ -105,7 +105,7 @@ fn first_of(mut one: impl Read, mut other: impl Read, path: &Path) -> Result<Opt
 
 /// The path in whose bytes the root file systems differ first; `None` when they do not, or no root can be found.
 fn in_root(one: &Path, other: &Path, raw: &str, offset: u64) -> Result<Option<String>> {
-    let (mine, theirs) = (open_disk(&one.join(raw))?, open_disk(&other.join(raw))?);
+    let (mine, theirs) = (open(&one.join(raw))?, open(&other.join(raw))?);
     let (Ok(mine), Ok(theirs)) = (Disk::read(&mine), Disk::read(&theirs)) else {
         return Ok(Some(format!("{raw} from byte {offset} on: one has no sound partition table")));
     };

@@ -15,8 +15,7 @@ use crate::format::verity::{self, RootHash, Verdict};
 use crate::format::{erofs, pe};
 use crate::manifest::{self, Manifest};
 use crate::report::{Report, Stage};
-use crate::sys;
-use crate::sys::region::{self, Region};
+use crate::sys::{self, region::Region};
 use crate::tree::show;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -85,12 +84,6 @@ fn open(path: &Path) -> Result<File> {
     sys::fs::open(path)
 }
 
-/// A raw disk and its size in bytes.
-fn open_disk(path: &Path) -> Result<(region::Disk, u64)> {
-    let size = open(path)?.metadata().blame(Kind::Environment, || format!("reading {}", path.display()))?.len();
-    Ok((region::Disk::open(path)?, size))
-}
-
 /// What a disk holds, by what its parts say of each other: root hash → verity tree → root; command line, GUIDs, ESP.
 fn parts(dir: &Path, manifest: &Manifest, root_hash: &str) -> Result<()> {
     let refuse = |message: String| Err(Fault::new(Kind::Integrity, message).into());
@@ -98,7 +91,7 @@ fn parts(dir: &Path, manifest: &Manifest, root_hash: &str) -> Result<()> {
     let root_hash: Sha256 = root_hash.parse().blame(Kind::Integrity, || "reading the root hash".into())?;
     let root_hash = RootHash(root_hash);
 
-    let raw = open_disk(&dir.join(file("raw")))?;
+    let raw = open(&dir.join(file("raw")))?;
     let disk = Disk::read(&raw).map_err(|error| error.context(Fault::new(Kind::Integrity, file("raw"))))?;
     let (mut data, mut tree) = (disk.region(Role::Root)?, disk.region(Role::RootVerity)?);
     match verity::check(&mut data, disk.part(Role::Root)?.size, &mut BufReader::new(&mut tree), &root_hash)? {
@@ -131,15 +124,16 @@ fn parts(dir: &Path, manifest: &Manifest, root_hash: &str) -> Result<()> {
 
 /// A raw disk and its partitions.
 struct Disk<'a> {
-    raw: &'a region::Disk,
+    file: &'a File,
     size: u64,
     parts: Vec<Found>,
 }
 
 impl<'a> Disk<'a> {
-    fn read((raw, size): &'a (region::Disk, u64)) -> Result<Self> {
-        let parts = gpt::read(&mut Region::new(raw, 0, *size))?;
-        Ok(Self { raw, size: *size, parts })
+    fn read(file: &'a File) -> Result<Self> {
+        let size = file.metadata().blame(Kind::Environment, || "reading the raw disk".into())?.len();
+        let parts = gpt::read(&mut Region::new(file, 0, size))?;
+        Ok(Self { file, size, parts })
     }
 
     /// A role's partition, all of which is on the disk.
@@ -151,7 +145,7 @@ impl<'a> Disk<'a> {
 
     fn region(&self, role: Role) -> Result<Region<'a>> {
         let part = self.part(role)?;
-        Ok(Region::new(self.raw, part.start, part.size))
+        Ok(Region::new(self.file, part.start, part.size))
     }
 
     /// Whose the bytes from an offset in the root file system on are, for people.
@@ -174,7 +168,7 @@ impl<'a> Disk<'a> {
         for start in (0..part.size).step_by(512) {
             sectors.read_exact(&mut sector).blame(Kind::Environment, doing)?;
             if sector.starts_with(head) && part.size - start >= content.len() as u64 {
-                let mut rest = Region::new(self.raw, part.start, part.size);
+                let mut rest = Region::new(self.file, part.start, part.size);
                 rest.seek(SeekFrom::Start(start)).blame(Kind::Environment, doing)?;
                 let mut found = vec![0; content.len()];
                 rest.read_exact(&mut found).blame(Kind::Environment, doing)?;

@@ -3,9 +3,9 @@
 use crate::random::Random;
 use crate::tools::tools;
 use nodelith::format::{fat, gpt, qcow2, verity};
-use nodelith::sys::region::{Disk, Region};
+use nodelith::sys::region::Disk;
 use std::fs;
-use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
+use std::io::{Cursor, Write as _};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -146,21 +146,19 @@ pub fn file_is(volume: &Path, content: &[u8], context: &str) {
 fn qemu_img_reads_the_same_disk() {
     let Some(tools) = tools() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("qcow2");
+    let (raw_path, path) = (dir.path().join("raw"), dir.path().join("qcow2"));
     let mut random = Random::new(4);
     for size in [1 << 20, (1 << 20) + 512, 3 << 20, 64 << 20, (512 << 20) + (1 << 20), 1030 << 20] {
-        let raw_path = dir.path().join(format!("raw-{size}"));
+        let _ = fs::remove_file(&raw_path);
         let disk = Disk::create(&raw_path).unwrap();
         disk.set_len(size).unwrap();
-        let mut raw = Region::new(&disk, 0, size);
         for _ in 0..random.below(60) {
             let len = (1 + random.below(300_000)).min(size as usize);
-            let bytes = random.noise(len);
-            raw.seek(SeekFrom::Start(random.next() % (size - len as u64 + 1))).unwrap();
-            raw.write_all(&bytes).unwrap();
+            let at = random.next() % (size - len as u64 + 1);
+            disk.region(at, len as u64).write_all(&random.noise(len)).unwrap();
         }
         let mut out = Cursor::new(Vec::new());
-        qcow2::write(&mut raw, size, disk.data(size), &mut out).unwrap();
+        qcow2::write(&mut disk.region(0, size), size, disk.data(size), &mut out).unwrap();
         fs::write(&path, out.into_inner()).unwrap();
         let said = tools.text("qemu-img", &[&"check", &"-f", &"qcow2", &path]);
         assert!(said.contains("No errors were found"), "{said}");

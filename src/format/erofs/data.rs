@@ -127,7 +127,7 @@ impl<'a, W: Write + Seek + Send> Data<'a, W> {
         self.content += body.size();
         let stored = match body {
             Body::Flat(mut bytes) => {
-                let tail = if inline { bytes.split_off(bytes.len() / BLOCK * BLOCK) } else { Vec::new() };
+                let tail = if inline { bytes.split_off(bytes.len() / BLOCK * BLOCK).to_vec() } else { Vec::new() };
                 let start = if bytes.is_empty() { 0 } else { self.append(&bytes)?.0 };
                 Stored::Flat { start, tail }
             }

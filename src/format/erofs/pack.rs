@@ -3,6 +3,7 @@
 use super::disk::{BLOCK, INDEX, INDEX_HEAD};
 use crate::error::{Blame, Kind, Result};
 use crate::tree::Content;
+use bytes::Bytes;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use zstd::bulk::Compressor;
@@ -27,7 +28,7 @@ pub fn pack_version() -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// As they are: compression would not save anything.
-    Flat(Vec<u8>),
+    Flat(Bytes),
     /// In extents of [`EXTENT`] bytes of content each, the last one shorter.
     Extents(Vec<Extent>),
 }
@@ -38,12 +39,12 @@ pub enum Extent {
     /// A zstd frame that saves at least one block.
     Zstd {
         /// The frame.
-        frame: Vec<u8>,
+        frame: Bytes,
         /// Bytes of content in it.
         size: usize,
     },
     /// The bytes as they are.
-    Plain(Vec<u8>),
+    Plain(Bytes),
 }
 
 impl Extent {
@@ -81,10 +82,10 @@ impl Body {
     /// As parts to keep: the sizes of extents, the topmost bit set for frames; then the extents' bytes. Without any part
     /// the bytes are stored as they are, and are not kept a second time.
     #[must_use]
-    pub fn into_parts(self) -> Vec<Vec<u8>> {
+    pub fn into_parts(self) -> Vec<Bytes> {
         let Self::Extents(extents) = self else { return Vec::new() };
         let mut sizes = Vec::with_capacity(extents.len() * 4);
-        let mut parts = vec![Vec::new()];
+        let mut parts = vec![Bytes::new()];
         for extent in extents {
             let size = extent.size() as u32;
             let (flag, bytes) = match extent {
@@ -94,7 +95,7 @@ impl Body {
             sizes.extend_from_slice(&(size | flag).to_le_bytes());
             parts.push(bytes);
         }
-        parts[0] = sizes;
+        parts[0] = sizes.into();
         parts
     }
 
@@ -102,9 +103,9 @@ impl Body {
     ///
     /// # Errors
     /// As [`Content::read`]; [`Kind::Internal`] when the parts are not those of [`Body::into_parts`].
-    pub fn from_parts(parts: Vec<Vec<u8>>, content: &Content) -> Result<Self> {
+    pub fn from_parts(parts: Vec<Bytes>, content: &Content) -> Result<Self> {
         let mut parts = parts.into_iter();
-        let Some(sizes) = parts.next() else { return Ok(Self::Flat(content.read()?)) };
+        let Some(sizes) = parts.next() else { return Ok(Self::Flat(content.read()?.into())) };
         let extents = sizes.chunks_exact(4).zip(parts).map(|(size, bytes)| {
             let size = u32::from_le_bytes([size[0], size[1], size[2], size[3]]);
             match size & FRAME {
@@ -128,8 +129,24 @@ const FRAME: u32 = 1 << 31;
 /// # Errors
 /// As [`Content::read`]; [`Kind::Internal`] when zstd fails.
 pub fn read_and_pack(content: &Content) -> Result<Body> {
-    pack(content.read()?)
+    if content.size <= WINDOW as u64 {
+        return pack(content.read()?);
+    }
+    let mut extents = Vec::new();
+    content.read_by(WINDOW, |bytes| {
+        extents.extend(extents_of(&bytes)?);
+        Ok(())
+    })?;
+    if pays_off(&extents, content.size) {
+        return Ok(Body::Extents(extents));
+    }
+    drop(extents);
+    Ok(Body::Flat(content.read()?.into()))
 }
+
+/// Bytes of a large file that are in memory at a time, besides what they were packed to: whole extents, enough for all
+/// cores.
+const WINDOW: usize = 64 * EXTENT;
 
 /// Packs a file's bytes. Equal bytes give equal bodies, whatever the number of threads.
 ///
@@ -137,12 +154,20 @@ pub fn read_and_pack(content: &Content) -> Result<Body> {
 /// [`Kind::Internal`] when zstd fails.
 pub fn pack(bytes: Vec<u8>) -> Result<Body> {
     if bytes.len() <= BLOCK {
-        return Ok(Body::Flat(bytes));
+        return Ok(Body::Flat(bytes.into()));
     }
-    let extents: Vec<Extent> = bytes.par_chunks(EXTENT).map(compress).collect::<Result<_>>()?;
-    let stored: usize = extents.iter().map(|extent| extent.blocks() * BLOCK).sum();
-    let indexes = INDEX_HEAD + INDEX * bytes.len().div_ceil(BLOCK);
-    Ok(if stored + indexes < bytes.len() { Body::Extents(extents) } else { Body::Flat(bytes) })
+    let extents = extents_of(&bytes)?;
+    Ok(if pays_off(&extents, bytes.len() as u64) { Body::Extents(extents) } else { Body::Flat(bytes.into()) })
+}
+
+fn extents_of(bytes: &[u8]) -> Result<Vec<Extent>> {
+    bytes.par_chunks(EXTENT).map(compress).collect()
+}
+
+/// Whether extents and their indexes take less than the content of so many bytes as it is.
+fn pays_off(extents: &[Extent], size: u64) -> bool {
+    let blocks: usize = extents.iter().map(Extent::blocks).sum();
+    ((blocks * BLOCK + INDEX_HEAD) as u64) + INDEX as u64 * size.div_ceil(BLOCK as u64) < size
 }
 
 thread_local! {
@@ -153,7 +178,7 @@ thread_local! {
 fn compress(chunk: &[u8]) -> Result<Extent> {
     // Nothing shorter than a block can save one.
     if chunk.len() <= BLOCK {
-        return Ok(Extent::Plain(chunk.to_vec()));
+        return Ok(Extent::Plain(Bytes::copy_from_slice(chunk)));
     }
     let frame = COMPRESSOR.with_borrow_mut(|kept| {
         let compressor = match kept {
@@ -164,5 +189,9 @@ fn compress(chunk: &[u8]) -> Result<Extent> {
     });
     let frame = frame.blame(Kind::Internal, || "compressing with zstd".into())?;
     let saves = frame.len().div_ceil(BLOCK) < chunk.len().div_ceil(BLOCK);
-    Ok(if saves { Extent::Zstd { frame, size: chunk.len() } } else { Extent::Plain(chunk.to_vec()) })
+    Ok(if saves {
+        Extent::Zstd { frame: frame.into(), size: chunk.len() }
+    } else {
+        Extent::Plain(Bytes::copy_from_slice(chunk))
+    })
 }

@@ -1,6 +1,6 @@
 //! What is written is read back by `erofs-rs`, which shares no code with the writer.
 
-use super::{Body, EXTENT, Extent, Measured, Options, locate, measure, owner, pack, write};
+use super::{Body, EXTENT, Extent, Measured, Options, locate, measure, owner, pack, read_and_pack, write};
 use crate::error::{Kind, kind_of};
 use crate::tree::{Node, Tree, What};
 use erofs_rs::EroFS;
@@ -73,6 +73,19 @@ fn measures_as_written(tree: &Tree, bytes: &[u8]) {
         tree.iter().filter_map(|(path, node)| Some((path.to_vec(), size(node)?))).collect();
     assert_eq!(measured.iter().map(|(path, found)| (path.clone(), found.content)).collect::<BTreeMap<_, _>>(), wanted);
     assert!(measured.values().map(|found| found.stored).sum::<u64>() < bytes.len() as u64);
+}
+
+#[test]
+fn a_large_file_is_packed_by_windows_as_if_at_once() {
+    let content = |bytes: Vec<u8>| crate::tree::Content::from_bytes(bytes);
+    let large = 8 << 20;
+    for bytes in [prose(large + 1, 1), noise(large + 5000, 2), [prose(large, 3), noise(200_000, 4)].concat()] {
+        assert_eq!(read_and_pack(&content(bytes.clone())).unwrap(), pack(bytes).unwrap());
+    }
+    let bytes = prose(large + 1, 1);
+    let other = crate::digest::Sha256::of(b"other");
+    let wrong = crate::tree::Content::in_source(other, bytes.len() as u64, Arc::new(bytes), 0);
+    assert_eq!(kind_of(&read_and_pack(&wrong).unwrap_err()), Kind::Integrity);
 }
 
 #[test]
@@ -255,7 +268,7 @@ fn packing_is_pure_and_plain_when_it_does_not_pay() {
     let Body::Extents(extents) = &body else { panic!("prose shrinks") };
     for (extent, chunk) in extents.iter().zip(bytes.chunks(EXTENT)) {
         match extent {
-            Extent::Zstd { frame, .. } => assert_eq!(frame, &zstd::bulk::compress(chunk, 3).unwrap()),
+            Extent::Zstd { frame, .. } => assert_eq!(frame, zstd::bulk::compress(chunk, 3).unwrap().as_slice()),
             Extent::Plain(plain) => assert_eq!(plain, chunk),
         }
     }

@@ -60,7 +60,7 @@ pub fn check(data: &mut impl Read, len: u64, tree: &mut impl Read, root: &RootHa
         let now = hashes.len() / 32 * BLOCK;
         data.read_exact(&mut batch[..now]).blame(Kind::Environment, || "reading data for dm-verity".into())?;
         let found = hash_blocks(&salt, &batch[..now]);
-        if let Some(at) = found.iter().zip(hashes.chunks(32)).position(|(found, hash)| found != hash) {
+        if let Some(at) = found.iter().zip(hashes.chunks(32)).position(|(found, hash)| found.as_slice() != hash) {
             return Ok(Verdict::Data(done + (at * BLOCK) as u64));
         }
         done += now as u64;

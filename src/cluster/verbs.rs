@@ -1,0 +1,243 @@
+//! `up`, `down` and `status`, as seen from the terminal's side: they decide, start or ask the supervisor, and watch.
+
+use super::authority::Authority;
+use super::control::Client;
+use super::plan::{Image, Plan, Request, Seat};
+use super::starter::Starter;
+use super::status::{State, Status};
+use super::watch::Watch;
+use super::{access, supervisor};
+use crate::error::{Blame, Fault, Kind, Result};
+use crate::lab::interrupt;
+use crate::report::{Event, Report};
+use crate::sys::{fs, memory};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a supervisor that was told to end may take.
+const ENDING: Duration = Duration::from_secs(30);
+/// How often what cannot wake us is looked at.
+const STEP: Duration = Duration::from_millis(100);
+
+/// What [`up`] works with.
+pub struct Up<'a> {
+    /// The cluster's directory.
+    pub dir: &'a Path,
+    /// What the user asked for.
+    pub request: &'a Request,
+    /// The image of the first machine.
+    pub controller: &'a Image,
+    /// The image of the others.
+    pub worker: &'a Image,
+    /// The unpacked QEMU.
+    pub emulator: &'a Path,
+    /// How long the machines may take to be there.
+    pub within: Duration,
+}
+
+/// How [`down`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Down {
+    /// There was no cluster.
+    Nothing,
+    /// Its machines are off, its disks are kept.
+    Kept,
+    /// It is gone.
+    Removed,
+}
+
+/// Starts a cluster, or what is off of one, and waits until its machines are there.
+///
+/// # Errors
+/// [`Kind::Usage`] when the request contradicts the cluster that exists; [`Kind::Environment`] before anything boots when
+/// memory is short, a port is taken or QEMU does not start, and when interrupted; [`Kind::Verdict`] when a machine does
+/// not come up: the others run on then.
+pub fn up(ask: &Up<'_>, report: &dyn Report) -> Result<Status> {
+    interrupt::watch();
+    let _alone = alone(ask.dir)?;
+    fs::make_private_dir(ask.dir)?;
+    let running = supervisor::find(ask.dir)?;
+    let old = running.as_ref().map(Client::status).transpose()?;
+    let mut plan = Plan::load(ask.dir)?.unwrap_or_else(|| Plan::new(ask.emulator));
+    let before = plan.clone();
+    plan.fit(ask.request, ask.controller, ask.worker)?;
+    if old.is_some() && plan.ports != before.ports {
+        let fault = Fault::new(Kind::Usage, "the cluster runs with another port");
+        return Err(fault.hint("run `nodelith down --keep-disks` first, then `up` with the port you want").into());
+    }
+    if old.is_none() {
+        plan.emulator = ask.emulator.to_owned();
+    }
+    keep_images(ask, &plan, report)?;
+    let on = |seat: &&Seat| {
+        let machine = old.iter().flat_map(|status| &status.machines).find(|machine| machine.seat.name == seat.name);
+        machine.is_some_and(|machine| machine.state == State::On)
+    };
+    let off: Vec<&Seat> = plan.machines.iter().filter(|seat| !on(seat)).collect();
+    plan.require_memory(&off, memory::available())?;
+    plan.save(ask.dir)?;
+    match running {
+        Some(client) => {
+            client.start()?;
+            finish(ask, &client, report).map_err(|error| {
+                if interrupt::raised() {
+                    let fault = Fault::new(Kind::Environment, "interrupted; the cluster runs on");
+                    return fault.hint("`nodelith down` ends it").into();
+                }
+                error
+            })
+        }
+        None => {
+            let mut starter = Starter::spawn(ask.dir)?;
+            starter.wait()?;
+            let result = finish(ask, &Client::new(ask.dir), report);
+            // What did not come up in time may still come, and can be looked at; what was interrupted ends.
+            if interrupt::raised() {
+                starter.abandon();
+            } else {
+                starter.release();
+            }
+            result
+        }
+    }
+}
+
+/// One verb at a time changes a cluster.
+fn alone(dir: &Path) -> Result<std::fs::File> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let lock = fs::open_lock(&dir.with_file_name(format!(".{name}.lock")))?;
+    if lock.try_lock().is_err() {
+        let why = format!("another `nodelith up` or `down` is at work on {}", dir.display());
+        return Err(Fault::new(Kind::Environment, why).hint("wait for it, or end it").into());
+    }
+    Ok(lock)
+}
+
+/// Keeps the images that the machines' disks lie on: a rebuild replaces `out/<image>/`, and the disks would not fit.
+fn keep_images(ask: &Up<'_>, plan: &Plan, report: &dyn Report) -> Result<()> {
+    let mut other = Vec::new();
+    for seat in &plan.machines {
+        let image = if seat.image == ask.controller.name { ask.controller } else { ask.worker };
+        if seat.manifest != image.manifest {
+            other.push(seat.name.as_str());
+        }
+        let kept = ask.dir.join(seat.raw());
+        if kept.exists() {
+            continue;
+        }
+        if seat.manifest != image.manifest {
+            let why = format!("the image that {}'s disk lies on is gone: {}", seat.name, kept.display());
+            return Err(Fault::new(Kind::Environment, why).hint("run `nodelith down`, then `nodelith up`").into());
+        }
+        fs::link_or_copy(&image.raw, &kept)?;
+    }
+    if !other.is_empty() {
+        let text = format!(
+            "{} keep the image they were made with; `nodelith down` and `up` give them the one built since",
+            other.join(", ")
+        );
+        report.event(Event::Note { text });
+    }
+    Ok(())
+}
+
+/// Watches until every machine is there, then makes the kubeconfig and waits for the nodes.
+fn finish(ask: &Up<'_>, client: &Client, report: &dyn Report) -> Result<Status> {
+    let until = Instant::now() + ask.within;
+    let mut watch = Watch::new(report);
+    let status = watch.until_there(client, until)?;
+    let plan = Plan::load(ask.dir)?.ok_or_else(|| Fault::new(Kind::Environment, "the plan is gone"))?;
+    if plan.admin.is_some() {
+        let authority = Authority::kept(&ask.dir.join("authority"))?;
+        access::kubeconfig(ask.dir, &plan, &authority)?;
+        watch.until_ready(ask.dir, &plan, until)?;
+    }
+    for machine in &status.machines {
+        let seconds = machine.milestones.iter().map(|(_, at)| *at).fold(0.0, f64::max);
+        let word = if access::is_node(&plan, &machine.seat) { "Ready" } else { "joined" };
+        let detail = format!("{word}, {} ({seconds:.0} s after power-on)", machine.seat.address);
+        report.event(Event::Finished { stage: machine.seat.name.clone(), detail });
+    }
+    client.status()
+}
+
+/// Takes a cluster down: presses the power buttons, waits so long, cuts what is left, and removes it unless its disks
+/// shall be kept.
+///
+/// # Errors
+/// [`Kind::Environment`] when a file cannot be removed, or a supervisor cannot be ended.
+pub fn down(dir: &Path, keep_disks: bool, bound: Duration, report: &dyn Report) -> Result<Down> {
+    if !dir.exists() {
+        return Ok(Down::Nothing);
+    }
+    let _alone = alone(dir)?;
+    if let Some(client) = supervisor::find(dir)? {
+        press(&client, bound, report);
+        let until = Instant::now() + ENDING;
+        while supervisor::find(dir)?.is_some() {
+            if Instant::now() >= until {
+                kill(dir)?;
+            }
+            std::thread::sleep(STEP);
+        }
+    }
+    if keep_disks && Plan::load(dir)?.is_some() {
+        return Ok(Down::Kept);
+    }
+    fs::remove(dir)?;
+    Ok(Down::Removed)
+}
+
+/// Tells how the machines go off. A supervisor that does not answer is dealt with by the caller.
+fn press(client: &Client, bound: Duration, report: &dyn Report) {
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| client.down(bound));
+        let mut told: BTreeMap<String, State> = BTreeMap::new();
+        for status in client.watch().into_iter().flatten().map_while(Result::ok) {
+            for machine in &status.machines {
+                let name = &machine.seat.name;
+                let before = told.insert(name.clone(), machine.state);
+                if before.is_some_and(|before| before != machine.state) && machine.state == State::Off {
+                    report.event(Event::Note { text: format!("{name:<12} off") });
+                }
+            }
+            if ending.is_finished() {
+                break;
+            }
+        }
+        if let Ok(Err(error)) = ending.join() {
+            report.event(Event::Warning { text: format!("the supervisor is ended by force: {error:#}") });
+        }
+    });
+}
+
+/// Ends a supervisor that does not do so by itself. Its machines die with it.
+fn kill(dir: &Path) -> Result<()> {
+    let path = dir.join(supervisor::PID);
+    let pid: i32 =
+        fs::read_text(&path)?.trim().parse().blame(Kind::Environment, || format!("reading {}", path.display()))?;
+    // The number may belong to another program by now.
+    let ours = std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|words| words.split(|c| *c == 0).any(|word| word == b"supervise"));
+    let pid = rustix::process::Pid::from_raw(pid).filter(|_| ours);
+    let gone = || {
+        Fault::new(
+            Kind::Environment,
+            format!("a supervisor holds {}, but {} does not name it", dir.display(), path.display()),
+        )
+    };
+    rustix::process::kill_process(pid.ok_or_else(gone)?, rustix::process::Signal::KILL)
+        .blame(Kind::Environment, || "ending the supervisor".to_owned())
+}
+
+/// What a cluster looks like; none when there is none.
+///
+/// # Errors
+/// [`Kind::Environment`] when the supervisor does not answer or a file cannot be read.
+pub fn status(dir: &Path) -> Result<Option<Status>> {
+    match supervisor::find(dir)? {
+        Some(client) => client.status().map(Some),
+        None => Ok(Plan::load(dir)?.as_ref().map(Status::off)),
+    }
+}
