@@ -190,10 +190,14 @@ pub fn down(dir: &Path, keep_disks: bool, bound: Duration, report: &dyn Report) 
 
 /// Tells how the machines go off. A supervisor that does not answer is dealt with by the caller.
 fn press(client: &Client, bound: Duration, report: &dyn Report) {
+    // Watched before the buttons are pressed, so that no machine goes off unseen.
+    let mut watch = client.watch().into_iter().flatten().map_while(Result::ok).peekable();
+    let _ = watch.peek();
     std::thread::scope(|scope| {
         let ending = scope.spawn(|| client.down(bound));
         let mut told: BTreeMap<String, State> = BTreeMap::new();
-        for status in client.watch().into_iter().flatten().map_while(Result::ok) {
+        let mut after = 0;
+        for status in watch {
             for machine in &status.machines {
                 let name = &machine.seat.name;
                 let before = told.insert(name.clone(), machine.state);
@@ -201,7 +205,9 @@ fn press(client: &Client, bound: Duration, report: &dyn Report) {
                     report.event(Event::Note { text: format!("{name:<12} off") });
                 }
             }
-            if ending.is_finished() {
+            // The supervisor ends soon after its answer; one that does not is not watched for ever.
+            after += u8::from(ending.is_finished());
+            if after > 3 {
                 break;
             }
         }
