@@ -48,7 +48,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let claims = trial::select(trial::load(&args.vm_tests)?, &args.claims)?;
     if args.list {
-        let lines = claims.iter().map(|claim| format!("{:<24} {}\n", claim.name, claim.about)).collect::<String>();
+        let width = claims.iter().map(|claim| claim.name.len()).max().unwrap_or(0);
+        let lines = claims.iter().map(|claim| format!("{:<width$} {}\n", claim.name, claim.about)).collect::<String>();
         let values: Vec<_> = claims.iter().map(|claim| json!({"claim": claim.name, "about": claim.about})).collect();
         return printer.result(&lines, &values.into());
     }
