@@ -7,7 +7,11 @@
 //!
 //! ```text
 //! oci-layout  index.json → blobs/sha256/<manifest> → blobs/sha256/<configuration>, blobs/sha256/<layer>
+//!             manifest.json → the same configuration and layer
 //! ```
+//!
+//! The last is Docker's own (`docker save`): with its usual store of layers, `docker load` looks at nothing else. Who
+//! finds an `oci-layout` goes by that, as containerd does.
 
 use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame as _, Fault, Kind, Result};
@@ -131,6 +135,15 @@ struct Index<'a> {
     schema_version: u8,
     media_type: &'static str,
     manifests: [Descriptor<'a>; 1],
+}
+
+/// What `manifest.json` lists of an image; paths are the archive's.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved<'a> {
+    config: String,
+    repo_tags: [&'a str; 1],
+    layers: [String; 1],
 }
 
 /// Writes a tree as a layer: entries in the tree's order, every time stamp the epoch's.
@@ -258,8 +271,10 @@ pub fn archive(image: &Image<'_>, sink: impl Write) -> Result<Sha256> {
 
     let blobs = [configuration.as_slice(), manifest.as_slice(), layer.bytes.as_slice()];
     let blobs = blobs.map(|bytes| (format!("blobs/sha256/{}", Sha256::of(bytes)), bytes));
+    let [(config, _), _, (layer, _)] = blobs.clone();
+    let saved = serde_json::to_vec(&[Saved { config, repo_tags: [reference], layers: [layer] }])?;
     let mut entries: BTreeMap<&str, &[u8]> = blobs.iter().map(|(path, bytes)| (path.as_str(), *bytes)).collect();
-    entries.extend([("blobs/", &b""[..]), ("blobs/sha256/", b""), ("index.json", &index)]);
+    entries.extend([("blobs/", &b""[..]), ("blobs/sha256/", b""), ("index.json", &index), ("manifest.json", &saved)]);
     entries.insert("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
     write(entries, epoch, sink).blame(Kind::Environment, || "writing the archive".into())?;
     Ok(Sha256::of(&manifest))

@@ -74,7 +74,7 @@ fn every_reference_leads_to_what_it_says() {
     let layer = layer(&tree(), EPOCH).unwrap();
     let (bytes, digest) = archived(&layer);
     let files = files(&bytes);
-    assert_eq!(files.len(), 5);
+    assert_eq!(files.len(), 6);
     assert_eq!(files["oci-layout"], br#"{"imageLayoutVersion":"1.0.0"}"#);
 
     let index = ImageIndex::from_reader(files["index.json"].as_slice()).unwrap();
@@ -104,6 +104,21 @@ fn every_reference_leads_to_what_it_says() {
     assert_eq!(started.stop_signal().as_deref(), Some("SIGQUIT"));
     assert_eq!(started.labels().as_ref().unwrap()["org.opencontainers.image.title"], "tool");
     assert_eq!(archived(&layer), (bytes, digest), "equal images, equal bytes");
+}
+
+/// Docker's classic store of images reads this file and no other; it knows the image by the configuration's digest.
+#[test]
+fn docker_is_led_to_the_same_configuration_and_layer() {
+    let layer = layer(&tree(), EPOCH).unwrap();
+    let files = files(&archived(&layer).0);
+    let saved: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    let [image] = saved.as_array().unwrap().as_slice() else { panic!("one image") };
+    assert_eq!(image["RepoTags"], serde_json::json!(["nodelith.dev/tool:1"]));
+    let [path] = image["Layers"].as_array().unwrap().as_slice() else { panic!("one layer") };
+    let tar = zstd::decode_all(files[path.as_str().unwrap()].as_slice()).unwrap();
+    let configuration = files[image["Config"].as_str().unwrap()].as_slice();
+    let configuration = ImageConfiguration::from_reader(configuration).unwrap();
+    assert_eq!(configuration.rootfs().diff_ids(), &[format!("sha256:{}", Sha256::of(&tar))]);
 }
 
 #[test]
