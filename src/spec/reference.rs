@@ -128,7 +128,7 @@ pub const ROLE: &[Table] = &[
                 "preload",
                 "a list of containers",
                 false,
-                "Specs of `kind = \"container\"` beside the machine's: built with it, put into its root, and imported into containerd when it boots.",
+                "Specs of `kind = \"container\"` beside the machine's: built with it, put into its root, and imported into containerd, or loaded into Docker, when it boots.",
             ),
             key("variables", "a table", false, "`[variables.<name>]`, below."),
             key("binaries", "a table", false, "`[binaries.<name>]`, below."),
