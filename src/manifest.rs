@@ -3,11 +3,15 @@
 //! The text is canonical JSON (sorted, one path a line), so two builds of one lock have equal manifests.
 
 use crate::digest::Sha256;
-use crate::error::Result;
+use crate::error::{Blame as _, Fault, Kind, Result};
 use crate::lock::{Binary, Lock, Package};
+use crate::spec::requests::Use;
+use crate::spec::{Skew, Version};
+use crate::sys;
 use crate::tree::{Tree, What, show};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The version of the manifest's format.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +58,9 @@ pub struct Manifest {
     pub packages: Vec<Package>,
     /// Programs from other sources.
     pub binaries: Vec<Binary>,
+    /// How far versions of programs may be from those of others, on this machine or another one, by the program's id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub skew: BTreeMap<String, Vec<Skew>>,
     /// Every path of the root file system.
     pub paths: BTreeMap<String, Entry>,
 }
@@ -110,11 +117,16 @@ pub fn paths(tree: &Tree) -> BTreeMap<String, Entry> {
     tree.iter().map(entry).collect()
 }
 
+/// Whether a directory holds an image.
+#[must_use]
+pub fn stands(dir: &Path) -> bool {
+    dir.join(FILE).is_file()
+}
+
 impl Manifest {
     /// What a lock says of the image's own inputs; tools of the host side are left out.
     #[must_use]
     pub fn inputs(lock: &Lock) -> Vec<Package> {
-        use crate::spec::requests::Use;
         let in_image =
             |package: &&Package| package.uses.iter().any(|usage| matches!(usage, Use::Image | Use::Initrd | Use::Stub));
         lock.packages.iter().filter(in_image).cloned().collect()
@@ -139,10 +151,39 @@ impl Manifest {
     /// Reads a manifest's text.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Spec`] when it is not a manifest.
+    /// [`Kind::Integrity`] when it is not a manifest.
     pub fn parse(text: &str) -> Result<Self> {
-        use crate::error::{Blame as _, Kind};
-        serde_json::from_str(text).blame(Kind::Spec, || "reading a manifest".into())
+        serde_json::from_str(text).blame(Kind::Integrity, || "reading a manifest".into())
+    }
+
+    /// The manifest of the image in a directory, and the digest of its text, which stands for the image.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when there is no image, [`Kind::Integrity`] when its manifest is damaged.
+    pub fn of_image(dir: &Path) -> Result<(Self, Sha256)> {
+        if !stands(dir) {
+            let fault = Fault::new(Kind::Usage, format!("there is no image in {}", dir.display()));
+            let name = dir.file_name().map_or("NAME".into(), |name| name.to_string_lossy());
+            let hint = format!("run `nodelith build image-specs/{name}.toml`, or pass the directory that a build made");
+            return Err(fault.hint(hint).into());
+        }
+        let path = dir.join(FILE);
+        let text = sys::fs::read_text(&path)?;
+        let damaged = || Fault::new(Kind::Integrity, format!("{} is damaged", path.display())).hint("build it again");
+        let manifest = Self::parse(&text).map_err(|why| why.context(damaged()))?;
+        Ok((manifest, Sha256::of(text.as_bytes())))
+    }
+
+    /// Why a program of this image must not meet one of another image, or of the same, if so.
+    #[must_use]
+    pub fn unfit(&self, other: &Self) -> Option<String> {
+        let named = |binaries: &[Binary], id: &str| binaries.iter().find(|binary| binary.id == id).cloned();
+        self.skew.iter().flat_map(|(id, skews)| skews.iter().map(move |skew| (id, skew))).find_map(|(id, skew)| {
+            let (mine, theirs) = (named(&self.binaries, id)?, named(&other.binaries, &skew.of)?);
+            let wrong = skew.unfit(Version::of_origin(&mine.from), Version::of_origin(&theirs.from))?;
+            let said = |image: &Self, binary: &Binary| format!("`{}` of {} is {}", binary.id, image.name, binary.from);
+            Some(format!("{}, {}: {wrong}", said(self, &mine), said(other, &theirs)))
+        })
     }
 }
 
@@ -172,6 +213,7 @@ mod tests {
             outputs: vec![Output { file: "worker.raw".into(), size: 1, sha256: Sha256::of(b"r") }],
             packages: Vec::new(),
             binaries: Vec::new(),
+            skew: BTreeMap::new(),
             paths: paths(&tree),
         };
         let text = manifest.to_text().unwrap();

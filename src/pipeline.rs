@@ -6,7 +6,7 @@
 //! ```
 
 use crate::assemble::{self, Node, Preload};
-use crate::cluster::{self, Image as ClusterImage};
+use crate::cluster;
 use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::fetch;
@@ -19,15 +19,19 @@ use crate::remote::Remote;
 use crate::report::Report;
 use crate::resolve::{self, Change};
 use crate::spec::requests::Use;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Skew, Spec};
 use crate::standing::{self, Inputs, Made, State};
 use crate::store::{self, Store};
 use crate::sys;
 use crate::tree::Tree;
-use crate::trial::{self, Claim, Subject, Verdict};
+use crate::trial::{self, Claim, Verdict};
 use crate::verify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+mod images;
+
+pub use images::kubectl;
 
 /// What every stage may use beside its input.
 pub struct Context<'a> {
@@ -74,8 +78,8 @@ pub fn bind(spec: Spec) -> Result<Locked> {
     Ok(Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)?.with_containers(containers))
 }
 
-/// Builds an image into `out/<name>/`, and the containers that it preloads into theirs before: the old directory stays until the new one is complete. Does nothing when the same
-/// inputs made what stands there, unless `force` asks for it.
+/// Builds an image into `out/<name>/`, and the containers that it preloads into theirs before: the old directory stays
+/// until the new one is complete. Does nothing when the same inputs made what stands there, unless `force` asks for it.
 ///
 /// # Errors
 /// Those of its stages; nothing is left half-written.
@@ -156,27 +160,23 @@ pub fn same(dir: &Path, other: &Path) -> Result<()> {
 /// Boots claims on built images. The images are those of `out`, unchanged.
 ///
 /// # Errors
-/// [`Kind::Verdict`] is not an error here: the verdict says what did not hold. Else those of [`trial::run`].
+/// [`Kind::Verdict`] is not an error here: the verdict says what did not hold. [`Kind::Spec`] when images that a claim
+/// boots together do not fit each other; else those of [`trial::run`].
 pub fn test(claims: &[Claim], setup: &Setup<'_>, cx: &Context<'_>) -> Result<Verdict> {
+    images::fit_claims(setup.out, claims)?;
     let qemu = fetch::fetch_tool(setup.locked, Use::Qemu, &cx.store, &cx.remote, cx.report)?;
     let emulator = Emulator::new(&qemu)?;
-    let images = |name: &str| subject(&setup.out.join(name));
-    trial::run(claims, &images, &emulator, &setup.options, cx.report)
+    let subjects = |name: &str| images::subject(&setup.out.join(name));
+    trial::run(claims, &subjects, &emulator, &setup.options, cx.report)
 }
 
 /// Starts a live cluster from the images of `out`, or what is off of one, and waits until its machines are there.
 ///
 /// # Errors
-/// [`Kind::Usage`] when an image is missing; else those of [`cluster::up`].
+/// [`Kind::Usage`] when an image is missing, [`Kind::Spec`] when the two do not fit each other; else those of
+/// [`cluster::up`].
 pub fn up(locked: &Locked, out: &Path, wanted: &Wanted<'_>, cx: &Context<'_>) -> Result<cluster::Status> {
-    let missing: Vec<&str> =
-        IMAGES.into_iter().filter(|name| !out.join(name).join("manifest.json").is_file()).collect();
-    if !missing.is_empty() {
-        let fault = Fault::new(Kind::Usage, format!("a cluster needs images that {} does not hold", out.display()));
-        let hint = |fault: Fault, name: &&str| fault.hint(format!("run `nodelith build image-specs/{name}.toml`"));
-        return Err(missing.iter().fold(fault, hint).into());
-    }
-    let [controller, worker] = [cluster_image(&out.join(IMAGES[0]))?, cluster_image(&out.join(IMAGES[1]))?];
+    let [controller, worker] = images::of_cluster(out)?;
     let emulator = fetch::fetch_tool(locked, Use::Qemu, &cx.store, &cx.remote, cx.report)?;
     let ask = cluster::Up {
         dir: &out.join("cluster"),
@@ -188,9 +188,6 @@ pub fn up(locked: &Locked, out: &Path, wanted: &Wanted<'_>, cx: &Context<'_>) ->
     };
     cluster::up(&ask, cx.report)
 }
-
-/// The images of a cluster: the first machine's, and the others'.
-const IMAGES: [&str; 2] = ["controller", "worker"];
 
 /// What [`up`] is asked for.
 pub struct Wanted<'a> {
@@ -277,74 +274,16 @@ fn described(locked: &Locked, root: &Tree) -> Result<Manifest> {
         outputs: Vec::new(),
         packages: Manifest::inputs(locked.lock()),
         binaries: locked.lock().binaries.clone(),
+        skew: skews(locked.spec()),
         paths: manifest::paths(root),
     })
 }
 
-/// A built image as what machines of a live cluster boot.
-fn cluster_image(dir: &Path) -> Result<ClusterImage> {
-    let text = sys::fs::read_text(&dir.join("manifest.json"))?;
-    let manifest = Manifest::parse(&text)?;
-    // Each kind of certificate that the CA gives is a template of this name in its image.
-    let gives = |kind: &str| manifest.paths.contains_key(&format!("/usr/share/nodelith/step-ca/{kind}.tpl"));
-    let admin = ["admin", "kubernetes-admin"].into_iter().find(|kind| gives(kind)).map(str::to_owned);
-    Ok(ClusterImage {
-        raw: dir.join(format!("{}.raw", manifest.name)),
-        manifest: Sha256::of(text.as_bytes()),
-        name: manifest.name,
-        certificates: manifest.certificates.into_iter().collect(),
-        listeners: manifest.listeners,
-        admin,
-    })
-}
-
-/// The `kubectl` that belongs to a cluster's controller, from the store, made executable in the cluster's directory.
-///
-/// # Errors
-/// [`Kind::Usage`] when the controller's image has none; [`Kind::Environment`] when the store has lost it.
-pub fn kubectl(out: &Path, store: &Store) -> Result<std::path::PathBuf> {
-    let dir = out.join(IMAGES[0]);
-    let none = |why: &str| {
-        let fault = Fault::new(Kind::Usage, format!("there is no kubectl: {why}"));
-        fault.hint("run `nodelith build image-specs/controller.toml`, with the role `kubectl` in it")
-    };
-    let path = dir.join("manifest.json");
-    if !path.is_file() {
-        return Err(none(&format!("{} holds no image", dir.display())).into());
-    }
-    let manifest = Manifest::parse(&sys::fs::read_text(&path)?)?;
-    let binary = manifest.binaries.iter().find(|binary| binary.id.ends_with("/kubectl"));
-    let binary = binary.ok_or_else(|| none("the controller's image does not hold one"))?;
-    let program = out.join("cluster").join(format!("kubectl-{}", binary.sha256.short()));
-    if !program.is_file() {
-        let lost = || none("the store has lost the one that was built");
-        let object = store.object(&binary.sha256)?.ok_or_else(lost)?;
-        sys::fs::copy_executable(&object, &program)?;
-    }
-    Ok(program)
-}
-
-/// A built image as the subject of claims.
-fn subject(dir: &Path) -> Result<Subject> {
-    let path = dir.join(manifest::FILE);
-    if !path.is_file() {
-        let fault = Fault::new(Kind::Usage, format!("there is no image in {}", dir.display()));
-        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        return Err(fault.hint(format!("run `nodelith build image-specs/{name}.toml` first")).into());
-    }
-    let text = sys::fs::read_text(&path)?;
-    let manifest = Manifest::parse(&text)?;
-    let Some(root_hash) = manifest.root_hash else {
-        let fault = Fault::new(Kind::Usage, format!("{} holds a container, which no claim boots", dir.display()));
-        return Err(fault.hint("name a machine's image in the claim").into());
-    };
-    let facts = [("root_hash", root_hash), ("listeners", manifest.listeners.join("\n"))];
-    Ok(Subject {
-        raw: dir.join(format!("{}.raw", manifest.name)),
-        manifest: Sha256::of(text.as_bytes()),
-        certificates: manifest.certificates.into_iter().collect(),
-        facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
-    })
+/// What a spec's programs ask of others' versions, by the program's id.
+fn skews(spec: &Spec) -> BTreeMap<String, Vec<Skew>> {
+    let all = spec.roles.iter().flat_map(|role| role.binaries.iter().map(move |(name, binary)| (role, name, binary)));
+    let all = all.map(|(role, name, binary)| (format!("{}/{name}", role.name), binary.skew.clone()));
+    all.filter(|(_, skews)| !skews.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -123,6 +123,23 @@ impl House {
         house
     }
 
+    /// Gives the images an API server and a kubelet of these versions.
+    fn versions(&self, server: &str, kubelet: &str) {
+        for (name, id, version) in
+            [("controller", "kube-apiserver/kube-apiserver", server), ("worker", "kubelet/kubelet", kubelet)]
+        {
+            let path = self.path(&format!("out/{name}/manifest.json"));
+            let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            let zeros = "0".repeat(64);
+            let from = format!("k8s.io/kubernetes@{version}");
+            manifest["binaries"] = json!([{ "id": id, "from": from, "recipe": zeros, "size": 1, "sha256": zeros }]);
+            if name == "worker" {
+                manifest["skew"] = json!({ id: ["kube-apiserver/kube-apiserver -3..0"] });
+            }
+            fs::write(path, manifest.to_string()).unwrap();
+        }
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
@@ -239,6 +256,21 @@ fn what_cannot_run_is_refused_before_anything_boots() {
         assert!(err.contains(&format!("run `nodelith build image-specs/{name}.toml`")), "{err}");
     }
     let house = House::with_images();
+    house.versions("v1.36.1", "v1.37.2");
+    let (_, err) = house.up(3, &["--workers", "1"]);
+    for part in
+        ["`kubelet/kubelet` of worker is k8s.io/kubernetes@v1.37.2", "@v1.36.1: it may be 3 minor versions older"]
+    {
+        assert!(err.contains(part), "`{part}` is not in\n{err}");
+    }
+    assert!(err.contains("hint: ") && !house.path("out/cluster").exists(), "{err}");
+    let claims = house.path("claims/area");
+    fs::create_dir_all(&claims).unwrap();
+    let claim = "about = \"x\"\ncluster = { workers = 1 }\nsteps = [{ wait = \"x.target\" }]\n";
+    fs::write(claims.join("claim.toml"), claim).unwrap();
+    let (_, err) = house.run(3, &["test", "--vm-tests", claims.parent().unwrap().to_str().unwrap()]);
+    assert!(err.contains("do not fit each other: `kubelet/kubelet` of worker"), "{err}");
+    house.versions("v1.37.2", "v1.34.0");
     let (_, err) = house.run(4, &["up", "--worker-memory", "100000000"]);
     assert!(err.contains("MiB are available") && err.contains("--workers"), "{err}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -90,3 +90,21 @@ fn the_page_of_console_codes_lists_what_nodes_print() {
     let page = fs::read_to_string(root.join("docs/console-codes.md")).unwrap();
     assert_eq!(codes(&printed), codes(&page));
 }
+
+#[test]
+fn the_links_of_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let roles = fs::read_dir(root.join("overlays")).unwrap().map(|entry| entry.unwrap().path().join("README.md"));
+    let mut seen = 0;
+    for page in pages.chain(roles).chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            if !target.is_empty() && !target.contains("://") {
+                assert!(page.with_file_name(target).exists(), "{} links to {target}", page.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 10, "only {seen} links found");
+}

@@ -12,6 +12,8 @@ mod corpus;
 #[expect(dead_code, reason = "its trees are for another test")]
 #[path = "formats/random.rs"]
 mod random;
+#[path = "../src/format/pe/sample.rs"]
+mod sample;
 #[path = "../fuzz/targets.rs"]
 mod targets;
 

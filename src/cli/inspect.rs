@@ -5,7 +5,6 @@ use super::output::Printer;
 use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::spec::{self, reference};
-use crate::sys;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -16,7 +15,8 @@ Examples:
   nodelith inspect spec image-specs/worker.toml          roles and values, defaults included
   nodelith inspect credentials image-specs/worker.toml   what a machine can be told when it boots
   nodelith inspect why out/worker /usr/bin/curl          which package or role brought a path
-  nodelith inspect size out/worker --svg worker.svg      where the bytes come from, and a treemap")]
+  nodelith inspect size out/worker --svg worker.svg      where the bytes come from, and a treemap
+  nodelith inspect size out/pause                        the same of a container, unpacked")]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
             printer.result(&text, &values.collect::<Vec<_>>().into())
         }
         What::Tree { image } => {
-            let manifest = read(image)?;
+            let (manifest, _) = Manifest::of_image(image)?;
             let rows = manifest
                 .paths
                 .iter()
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
         }
         What::Size { image, out, svg, rows } => super::size::run(image, out, svg.as_ref(), *rows, printer),
         What::Why { image, path } => {
-            let manifest = read(image)?;
+            let (manifest, _) = Manifest::of_image(image)?;
             let path = format!("/{}", path.trim_start_matches('/'));
             let entry = manifest.paths.get(&path).ok_or_else(|| {
                 crate::error::Fault::new(
@@ -126,8 +126,4 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
             printer.result(&format!("{path}: {}", entry.origin), &serde_json::to_value(entry)?)
         }
     }
-}
-
-fn read(image: &std::path::Path) -> Result<Manifest> {
-    Manifest::parse(&sys::fs::read_text(&image.join("manifest.json"))?)
 }

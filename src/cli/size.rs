@@ -4,7 +4,7 @@ use super::output::{Printer, bytes};
 use crate::error::Result;
 use crate::format::treemap::{self, Group};
 use crate::image::{self, Part};
-use crate::manifest::{self, Manifest};
+use crate::manifest::Manifest;
 use crate::sys;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -14,12 +14,17 @@ use std::path::{Path, PathBuf};
 pub(super) fn run(image: &Path, out: &Path, svg: Option<&PathBuf>, rows: usize, printer: &Printer) -> Result<()> {
     let is_spec = image.extension().is_some_and(|extension| extension == "toml");
     let dir = if is_spec { out.join(image.file_stem().unwrap_or_default()) } else { image.to_owned() };
-    let manifest = Manifest::parse(&sys::fs::read_text(&dir.join(manifest::FILE))?)?;
+    let (manifest, _) = Manifest::of_image(&dir)?;
     let parts = image::contents(&dir, &manifest)?;
     let origins = by_origin(&parts);
     let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum::<u64>();
     let (stored, content) = (sum(|part| part.stored), sum(|part| part.content));
-    let title = format!("{}: {} on the disk for {} of content", manifest.name, bytes(stored), bytes(content));
+    let title = if manifest.reference.is_some() {
+        let archive = manifest.outputs.iter().map(|output| output.size).sum();
+        format!("{}: an archive of {}, which unpacks to {}", manifest.name, bytes(archive), bytes(stored))
+    } else {
+        format!("{}: {} on the disk for {} of content", manifest.name, bytes(stored), bytes(content))
+    };
     if let Some(path) = svg {
         sys::fs::write_atomic(path, picture(&title, &origins).as_bytes())?;
     }

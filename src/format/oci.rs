@@ -321,5 +321,9 @@ pub fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+mod read;
+
+pub use read::measure;
+
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::format::gpt::{self, Role};
-use crate::format::{erofs, pe, verity};
+use crate::format::{erofs, oci, pe, verity};
 use crate::manifest::Manifest;
 use crate::sys;
 use crate::sys::region::Region;
@@ -23,12 +23,33 @@ pub struct Part {
     pub stored: u64,
 }
 
-/// Takes the image in a directory apart. The parts are sorted, the largest on the disk first.
+/// Takes the image in a directory apart. The parts are sorted, the largest on the disk first. A container's files are
+/// compressed together, so that none has a size of its own in the archive: what it takes is what it unpacks to.
 ///
 /// # Errors
 /// [`crate::error::Kind::Integrity`] when it is not an image that this program builds;
 /// [`crate::error::Kind::Environment`] when it cannot be read.
 pub fn contents(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
+    let mut parts = if manifest.reference.is_some() { archive(dir, manifest)? } else { disk(dir, manifest)? };
+    parts.sort_by(|a, b| b.stored.cmp(&a.stored).then_with(|| a.path.cmp(&b.path)));
+    Ok(parts)
+}
+
+/// Where a path of the root comes from.
+fn origin<'a>(manifest: &'a Manifest, path: &str) -> &'a str {
+    manifest.paths.get(path).map_or("image", |entry| entry.origin.as_str())
+}
+
+fn archive(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
+    let bytes = sys::fs::read(&dir.join(format!("{}.oci.tar", manifest.name)))?;
+    let part = |(path, size): (Vec<u8>, u64)| {
+        let path = format!("/{}", show(&path));
+        Part { origin: origin(manifest, &path).to_owned(), path, content: size, stored: size }
+    };
+    Ok(oci::measure(&bytes)?.into_iter().map(part).collect())
+}
+
+fn disk(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
     let part = |origin: &str, path: &str, content: u64, stored: u64| Part {
         origin: origin.into(),
         path: path.into(),
@@ -40,8 +61,7 @@ pub fn contents(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for (path, measured) in erofs::measure(&mut Region::new(&disk, start, size))? {
         let path = format!("/{}", show(&path));
-        let origin = manifest.paths.get(&path).map_or("image", |entry| entry.origin.as_str());
-        parts.push(part(origin, &path, measured.content, measured.stored));
+        parts.push(part(origin(manifest, &path), &path, measured.content, measured.stored));
     }
     let files: u64 = parts.iter().map(|part| part.stored).sum();
     parts.push(part("image", "inodes, directories and padding", 0, size.saturating_sub(files)));
@@ -60,6 +80,5 @@ pub fn contents(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>> {
         parts.push(part("boot", what, size, size));
     }
     parts.push(part("boot", "EFI stub, command line", rest, rest));
-    parts.sort_by(|a, b| b.stored.cmp(&a.stored).then_with(|| a.path.cmp(&b.path)));
     Ok(parts)
 }

@@ -81,9 +81,7 @@ impl Machine {
     /// [`Kind::Environment`] when a file cannot be made.
     pub fn new(hardware: Hardware, dir: &Path, emulator: &Emulator, switch: Option<&Switch>) -> Result<Self> {
         let mut hardware = hardware;
-        for (name, value) in probe::credentials() {
-            hardware.credentials.insert(name.to_owned(), value.as_bytes().to_vec());
-        }
+        with_probe(&mut hardware.credentials);
         let link = switch.map(|switch| (switch.clone(), switch.add_port()));
         let image = hardware
             .image
@@ -108,9 +106,7 @@ impl Machine {
     /// [`Kind::Environment`] when a file cannot be written.
     pub fn tell(&mut self, credentials: BTreeMap<String, Vec<u8>>, emulator: &Emulator) -> Result<()> {
         self.hardware.credentials = credentials;
-        for (name, value) in probe::credentials() {
-            self.hardware.credentials.insert(name.to_owned(), value.as_bytes().to_vec());
-        }
+        with_probe(&mut self.hardware.credentials);
         let paths = Paths { dir: &self.dir, firmware: &emulator.firmware(), network: self.link.is_some() };
         write_credentials(&paths, &self.hardware)
     }
@@ -295,6 +291,12 @@ impl Machine {
         let running = self.running.as_ref().ok_or_else(off)?;
         running.qmp.execute("set_link", json!({ "name": CARD, "up": up })).map(|_| ())
     }
+}
+
+/// Adds what lets scripts be run in the machine.
+fn with_probe(credentials: &mut BTreeMap<String, Vec<u8>>) {
+    let probe = probe::credentials().into_iter();
+    credentials.extend(probe.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())));
 }
 
 fn write_credentials(paths: &Paths<'_>, hardware: &Hardware) -> Result<()> {

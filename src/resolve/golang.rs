@@ -184,7 +184,7 @@ impl Workshop<'_> {
             #[serde(rename = "Dir")]
             dir: PathBuf,
         }
-        let origin = origin(module)?;
+        let origin = module.origin()?;
         let said = self.fetch(&["mod", "download", "-json", &origin])?;
         let downloaded: Downloaded =
             serde_json::from_slice(&said).blame(Kind::Build, || format!("reading what Go says of {origin}"))?;
@@ -222,23 +222,6 @@ impl Workshop<'_> {
             .args(args);
         Ok(command)
     }
-}
-
-/// Module and version that hold a program, for people, out of its `go.mod`: `github.com/flannel-io/flannel@v0.28.9`.
-///
-/// # Errors
-/// [`Kind::Environment`] when `go.mod` cannot be read.
-pub fn origin(module: &GoModule) -> Result<String> {
-    let text = sys::fs::read_text(&module.dir.join("go.mod"))?;
-    let requirements = text.lines().filter_map(|line| {
-        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-        Some((words.next()?, words.next().filter(|version| version.starts_with('v'))?))
-    });
-    let holds =
-        |path: &str| module.package.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    // Of nested modules the longest path holds the package.
-    let found = requirements.filter(|(path, _)| holds(path)).max_by_key(|(path, _)| path.len());
-    Ok(found.map_or_else(|| module.package.clone(), |(path, version)| format!("{path}@{version}")))
 }
 
 /// Copies files and directories; Go modules hold nothing else. The copies are writable.

@@ -221,7 +221,7 @@ impl Binaries<'_> {
                 BinarySource::Go(module) => {
                     built = true;
                     let program = Program { id: &request.id, module, recipe: &request.recipe };
-                    (golang::origin(module)?, toolchain.build(program)?)
+                    (module.origin()?, toolchain.build(program)?)
                 }
             };
             binaries.push(lock::Binary { id: request.id.clone(), from, recipe: request.recipe, size, sha256 });

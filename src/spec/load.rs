@@ -5,7 +5,7 @@ use super::raw::{RawBinary, RawRole, RawSpec, RawVariable};
 use super::role::{
     Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Role, SetAt, Value, ValueType, Variable,
 };
-use super::{Kind as Made, Spec, container, relations, value};
+use super::{Kind as Made, Spec, Switches, container, relations, skew, value};
 use crate::error::{Fault, Kind, Result};
 use crate::sys;
 use crate::text::{Name, Refused, debian_package, relative_path, single_line};
@@ -47,6 +47,7 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
     })?;
     let values = values(source, &raw, &roles)?;
     relations::check(source, &raw, &roles, &values)?;
+    skew::check(source, &raw, &roles, &values)?;
     Ok(Spec { name, kind, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
 }
 
@@ -244,7 +245,7 @@ fn role(name: Name, dir: PathBuf, machine: Option<&Path>) -> Result<Role> {
     let line = |text: &str| single_line(text).map(str::to_owned);
     let mut variables = BTreeMap::new();
     for (key, variable) in &raw.variables {
-        variables.insert(self::name(source, key)?, self::variable(source, variable)?);
+        variables.insert(self::name(source, key)?, self::variable(source, variable, &dir)?);
     }
     let needs = each(source, &raw.needs, Name::new)?;
     let mut binaries = BTreeMap::new();
@@ -328,9 +329,9 @@ fn listener(text: &str) -> Result<Listener, Refused> {
     Ok(Listener { protocol: protocol.into(), port, process: single_line(process)?.into() })
 }
 
-fn variable(source: Source<'_>, raw: &RawVariable) -> Result<Variable> {
+fn variable(source: Source<'_>, raw: &RawVariable, dir: &Path) -> Result<Variable> {
     let choices = each(source, &raw.choices, |text| single_line(text).map(str::to_owned))?;
-    let kinds = "string, integer, boolean, cidr, address, port, hostname, interface, url, digest, choice, list";
+    let kinds = "string, integer, boolean, cidr, address, port, hostname, interface, url, digest, choice, list, version, switches";
     let value_type = match raw.value_type.get_ref().as_str() {
         "string" => ValueType::String,
         "integer" => ValueType::Integer,
@@ -343,6 +344,8 @@ fn variable(source: Source<'_>, raw: &RawVariable) -> Result<Variable> {
         "url" => ValueType::Url,
         "digest" => ValueType::Digest,
         "list" => ValueType::List,
+        "version" => ValueType::Version,
+        "switches" => ValueType::Switches(Switches::read(source, raw, dir)?),
         "choice" if choices.is_empty() => {
             return Err(refuse(
                 source,
@@ -359,6 +362,9 @@ fn variable(source: Source<'_>, raw: &RawVariable) -> Result<Variable> {
     };
     if let Some(first) = raw.choices.first().filter(|_| !matches!(value_type, ValueType::Choice(_))) {
         return Err(refuse(source, Some(first.span()), "choices without `type = \"choice\"`", None));
+    }
+    if let Some(known) = raw.known.as_ref().filter(|_| !matches!(value_type, ValueType::Switches(_))) {
+        return Err(refuse(source, Some(known.span()), "a list of switches without `type = \"switches\"`", None));
     }
     let set = match raw.set.get_ref().as_str() {
         "build" => SetAt::Build,
@@ -436,7 +442,8 @@ fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path
             return Err(refuse(source, Some(key.span()), "the binary has no source, or two", Some(hint)));
         }
     };
-    Ok(Binary { source: origin, path })
+    let skew = each(source, &raw.skew, str::parse)?;
+    Ok(Binary { source: origin, path, skew })
 }
 
 /// Flags that hold for every program of a module directory, such as its version: the lines of its file `ldflags`.

@@ -8,6 +8,8 @@ pub mod reference;
 mod relations;
 pub mod requests;
 mod role;
+mod skew;
+mod switches;
 pub mod value;
 
 pub use container::{Container, Port};
@@ -17,6 +19,8 @@ pub use role::{
     Binary, BinarySource, Certificate, GoModule, Listener, PackageRequest, Relation, RelationKind, Role, SetAt, Value,
     ValueType, Variable,
 };
+pub use skew::{Skew, Version};
+pub use switches::Switches;
 
 use crate::text::Name;
 use std::collections::BTreeMap;

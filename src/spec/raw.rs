@@ -88,6 +88,7 @@ pub(super) struct RawVariable {
     pub(super) value_type: Spanned<String>,
     #[serde(default)]
     pub(super) choices: Vec<Spanned<String>>,
+    pub(super) known: Option<Spanned<String>>,
     pub(super) default: Option<Spanned<toml::Value>>,
     pub(super) set: Spanned<String>,
     pub(super) doc: Spanned<String>,
@@ -111,6 +112,8 @@ pub(super) struct RawBinary {
     pub(super) ldflags: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) patches: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) skew: Vec<Spanned<String>>,
     pub(super) url: Option<Spanned<String>>,
     pub(super) sha256: Option<Spanned<String>>,
     pub(super) path: Spanned<String>,

@@ -141,11 +141,17 @@ pub const ROLE: &[Table] = &[
         &[
             key(
                 "type",
-                "`string`, `integer`, `boolean`, `cidr`, `address`, `port`, `hostname`, `interface`, `url`, `digest`, `choice` or `list`",
+                "`string`, `integer`, `boolean`, `cidr`, `address`, `port`, `hostname`, `interface`, `url`, `digest`, `choice`, `list`, `version` or `switches`",
                 true,
                 "What values it takes.",
             ),
             key("choices", "a list of words", false, "For `type = \"choice\"`: the words."),
+            key(
+                "known",
+                "a file of the role",
+                false,
+                "For `type = \"switches\"` (`A=true,B=false`): the names, one a line; `NAME=true` for one that takes no other value.",
+            ),
             key(
                 "default",
                 "a value of the type",
@@ -189,6 +195,12 @@ pub const ROLE: &[Table] = &[
                 "a list of files",
                 false,
                 "With `go`: unified diffs in that folder, applied to a copy of the module.",
+            ),
+            key(
+                "skew",
+                "a list such as `kube-apiserver/kube-apiserver -3..0`",
+                false,
+                "How many minor versions the program may be from another one, `<role>/<binary>`, or from what a variable says, `<role>.<variable>`. Held within a spec, and by `up` and `test` between the images that they boot together. Versions are those of Go modules, or stand in URLs.",
             ),
             key("url", "an https URL", false, "Instead of `go`: the release file."),
             key("sha256", "a SHA-256", false, "With `url`: of the file."),

@@ -77,12 +77,12 @@ fn broken(kind: RelationKind, mine: &str, theirs: &str) -> Option<&'static str> 
 }
 
 /// Where a spec gives a value.
-fn place(raw: &RawSpec, role: &Name, variable: &Name) -> Option<Range<usize>> {
+pub(super) fn place(raw: &RawSpec, role: &Name, variable: &Name) -> Option<Range<usize>> {
     let (_, given) = raw.values.iter().find(|(name, _)| name.get_ref() == role.as_str())?;
     given.iter().find(|(name, _)| name.get_ref() == variable.as_str()).map(|(_, value)| value.span())
 }
 
 /// Where a spec lists a role.
-fn listed(raw: &RawSpec, role: &Name) -> Option<Range<usize>> {
+pub(super) fn listed(raw: &RawSpec, role: &Name) -> Option<Range<usize>> {
     raw.roles.get_ref().iter().find(|name| name.get_ref() == role.as_str()).map(Spanned::span)
 }

@@ -1,7 +1,7 @@
 //! What a spec asks of the resolver, as a value with a digest: the lock records the digest, so a lock that no longer
 //! fits its spec is found without any network. Files under `rootfs/` are not part of it: they need no lock.
 
-use super::{Binary, BinarySource, Kind, PackageRequest, Spec};
+use super::{Binary, BinarySource, GoModule, Kind, PackageRequest, Spec};
 use crate::digest::Sha256;
 use crate::error::Result;
 use crate::sys;
@@ -145,6 +145,38 @@ impl PackageRequest {
         match text.split_once('/') {
             Some((name, suite)) => Self { name: name.into(), suite: Some(suite.into()) },
             None => Self { name: text.into(), suite: None },
+        }
+    }
+}
+
+impl GoModule {
+    /// Module and version that hold the program, out of its `go.mod`: `github.com/flannel-io/flannel@v0.28.9`.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Environment`] when `go.mod` cannot be read.
+    pub fn origin(&self) -> Result<String> {
+        let text = sys::fs::read_text(&self.dir.join("go.mod"))?;
+        let requirements = text.lines().filter_map(|line| {
+            let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+            Some((words.next()?, words.next().filter(|version| version.starts_with('v'))?))
+        });
+        let holds =
+            |path: &str| self.package.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // Of nested modules the longest path holds the package.
+        let found = requirements.filter(|(path, _)| holds(path)).max_by_key(|(path, _)| path.len());
+        Ok(found.map_or_else(|| self.package.clone(), |(path, version)| format!("{path}@{version}")))
+    }
+}
+
+impl BinarySource {
+    /// What the program is made from, for people and for its version: a module with its version, or a URL.
+    ///
+    /// # Errors
+    /// Those of [`GoModule::origin`].
+    pub fn origin(&self) -> Result<String> {
+        match self {
+            Self::Go(module) => module.origin(),
+            Self::Url { url, .. } => Ok(url.clone()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A role as meant: what one folder under `overlays/` needs, brings and asks for.
 
+use super::skew::Skew;
+use super::switches::Switches;
 use crate::text::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -91,6 +93,10 @@ pub enum ValueType {
     Choice(Vec<String>),
     /// Texts separated by commas.
     List,
+    /// A version of which major and minor count.
+    Version,
+    /// Names with `true` or `false`, out of a list.
+    Switches(Switches),
 }
 
 /// A variable of a role.
@@ -161,6 +167,8 @@ pub struct Binary {
     pub source: BinarySource,
     /// Where it lands in the image, relative to the root, mode 0755.
     pub path: String,
+    /// How far its version may be from other programs' versions.
+    pub skew: Vec<Skew>,
 }
 
 /// Where a binary comes from.

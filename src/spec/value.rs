@@ -1,6 +1,8 @@
 //! Values against their types: what a variable may hold, and how a refusal says what to write instead.
 
 use super::role::{Value, ValueType};
+use super::skew::Version;
+use super::switches::Switches;
 use crate::text::{Name, single_line};
 use std::net::IpAddr;
 
@@ -35,12 +37,21 @@ fn textual(value_type: &ValueType, text: &str) -> Result<Value, String> {
         ValueType::Url => url(text),
         ValueType::Digest => text.parse::<crate::digest::Sha256>().is_ok(),
         ValueType::Choice(choices) => choices.iter().any(|choice| choice == text),
+        ValueType::Version => Version::parse(text).is_some(),
+        ValueType::Switches(switches) => return switches_value(switches, text),
         ValueType::List => !text.split(',').any(|part| part.trim() != part),
         ValueType::String | ValueType::Integer | ValueType::Port | ValueType::Boolean => true,
     };
     // The empty text means "none" for every textual type but a choice: boot credentials can be left out.
     let none = text.is_empty() && !matches!(value_type, ValueType::Choice(_));
     if good || none { Ok(Value::Text(text.to_owned())) } else { Err(wrong()) }
+}
+
+fn switches_value(switches: &Switches, text: &str) -> Result<Value, String> {
+    if !text.is_empty() {
+        switches.check(text)?;
+    }
+    Ok(Value::Text(text.to_owned()))
 }
 
 fn cidr(text: &str) -> bool {
@@ -135,6 +146,8 @@ pub fn describe(value_type: &ValueType) -> String {
         ValueType::Choice(choices) => {
             format!("one of {}", choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", "))
         }
+        ValueType::Version => "a version such as `1.37`".into(),
+        ValueType::Switches(_) => "switches such as `MemoryQoS=true`, separated by commas, without spaces".into(),
         ValueType::List => "texts separated by commas, without spaces".into(),
     }
 }

@@ -99,6 +99,7 @@ fn manifest() -> Manifest {
         outputs: vec![Output { file: "worker.raw".into(), size: 4, sha256: Sha256::of(b"disk") }],
         packages: Vec::new(),
         binaries: Vec::new(),
+        skew: std::collections::BTreeMap::new(),
         paths: BTreeMap::new(),
     }
 }

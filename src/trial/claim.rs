@@ -17,6 +17,8 @@ pub struct Claim {
     pub about: String,
     /// The whole claim's bound, boots included.
     pub within: Duration,
+    /// Whether it may go on with the machines of the claim before, and leave its own to the next.
+    pub shares: bool,
     /// Whether a controller and its workers share certificates, and thus get tokens.
     pub cluster: bool,
     /// In the order of their addresses.
@@ -25,6 +27,13 @@ pub struct Claim {
     pub allow: Vec<String>,
     /// What is done and expected, in order.
     pub steps: Vec<Step>,
+}
+
+impl Claim {
+    /// Whether it can go on with the machines of another that held just before.
+    pub(super) fn follows(&self, other: &Self) -> bool {
+        self.shares && other.shares && self.cluster == other.cluster && self.machines == other.machines
+    }
 }
 
 /// A machine of a claim.
@@ -87,6 +96,8 @@ pub enum Act {
         /// The cable is out.
         unplugged: bool,
     },
+    /// Refuses traffic that the machine sent since power-on and that is none of these.
+    Wire(Vec<switch::Flow>),
     /// Lets time pass.
     Pause(Duration),
 }

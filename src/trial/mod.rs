@@ -67,8 +67,16 @@ pub fn run(
     report.event(Event::Note { text: format!("machines run by {acceleration}") });
     let images = subjects.iter().map(|(name, subject)| (name.clone(), subject.manifest)).collect();
     let mut verdict = Verdict { schema: 1, images, acceleration, seed: options.seed, claims: Vec::new() };
-    for claim in claims {
-        let outcome = one(claim, &subjects, emulator, options, report)?;
+    let bench = |claim| Bench::new(claim, &subjects, emulator, options);
+    let mut standing: Option<Bench<'_>> = None;
+    for (index, claim) in claims.iter().enumerate() {
+        let mut on = match standing.take() {
+            Some(before) => before.go_on(claim, options)?,
+            None => bench(claim)?,
+        };
+        let next = claims.get(index + 1).filter(|next| next.follows(claim));
+        let outcome = one(&mut on, next.is_some(), report)?;
+        standing = next.filter(|_| outcome.failure.is_none()).map(|_| on);
         verdict.claims.push(outcome);
         // After each claim, so that an interrupted run has left what it found.
         verdict.write(&options.dir)?;
@@ -76,25 +84,22 @@ pub fn run(
     Ok(verdict)
 }
 
-fn one(
-    claim: &Claim,
-    subjects: &BTreeMap<String, Subject>,
-    emulator: &Emulator,
-    options: &Options,
-    report: &dyn Report,
-) -> Result<Outcome> {
+/// One claim. Its machines stay on when another goes on with them and it holds.
+fn one(bench: &mut Bench<'_>, shared: bool, report: &dyn Report) -> Result<Outcome> {
+    let claim = bench.claim;
     let steps = u64::try_from(claim.steps.len()).unwrap_or(0);
     let stage = Stage::start(report, format!("claim {}", claim.name), Some(steps), "steps");
-    let mut bench = Bench::new(claim, subjects, emulator, options)?;
-    let result = story(&mut bench, &stage);
-    let failure = match result.map_err(|stop| judge::complete(&bench, stop)) {
+    let result = story(bench, shared, &stage);
+    let failure = match result.map_err(|stop| judge::complete(bench, stop)) {
         Ok(()) => None,
         Err(Stop::Failed(failure)) => Some(*failure),
         Err(Stop::Broken(error)) => return Err(error.context(format!("trying claim {}", claim.name))),
     };
     for index in 0..bench.seats.len() {
         if bench.seats[index].machine.is_on() {
-            bench.seats[index].machine.cut_power();
+            if !shared || failure.is_some() {
+                bench.seats[index].machine.cut_power();
+            }
             bench.close_boot(index);
         }
     }
@@ -110,12 +115,12 @@ fn one(
         seconds,
         failure,
         steps: std::mem::take(&mut bench.done),
-        boots: std::mem::take(&mut bench.boots),
+        boots: bench.boots.clone(),
     })
 }
 
-/// The steps, then the end of every boot that is still on.
-fn story(bench: &mut Bench<'_>, stage: &Stage<'_>) -> Result<(), Stop> {
+/// The steps, then the end of every boot that is still on, unless another claim goes on with it.
+fn story(bench: &mut Bench<'_>, shared: bool, stage: &Stage<'_>) -> Result<(), Stop> {
     bench.tick()?;
     let claim = bench.claim;
     for step in &claim.steps {
@@ -125,7 +130,7 @@ fn story(bench: &mut Bench<'_>, stage: &Stage<'_>) -> Result<(), Stop> {
         stage.advance(1);
     }
     for index in 0..bench.seats.len() {
-        if bench.seats[index].machine.is_on() {
+        if !shared && bench.seats[index].machine.is_on() {
             judge::end_boot(bench, index, None)?;
         }
     }

@@ -20,6 +20,8 @@ struct RawClaim {
     about: String,
     #[serde(default = "ten_minutes")]
     within: u64,
+    #[serde(default)]
+    shares: bool,
     cluster: Option<RawCluster>,
     #[serde(default)]
     machines: BTreeMap<Spanned<String>, RawMember>,
@@ -70,6 +72,7 @@ struct RawStep {
     power: Option<Spanned<String>>,
     link: Option<RawLink>,
     pause: Option<u64>,
+    wire: Option<Vec<Spanned<String>>>,
     within: Option<u64>,
     exit: Option<i32>,
     prints: Option<String>,
@@ -161,7 +164,8 @@ pub(super) fn parse(name: &str, path: &Path, text: &str) -> Result<Claim> {
     }
     let within = Duration::from_secs(raw.within);
     let path = path.to_owned();
-    Ok(Claim { name: name.into(), path, about: raw.about, within, cluster, machines, allow: raw.allow, steps })
+    let (about, shares, allow) = (raw.about, raw.shares, raw.allow);
+    Ok(Claim { name: name.into(), path, about, within, shares, cluster, machines, allow, steps })
 }
 
 fn members(
@@ -303,6 +307,7 @@ impl Context<'_> {
         acts.extend(raw.never.map(Act::Never));
         acts.extend(raw.power.map(|power| self.power(&power)).transpose()?);
         acts.extend(raw.link.map(|link| self.link(&link)).transpose()?);
+        acts.extend(raw.wire.map(|flows| self.wire(&flows)).transpose()?);
         acts.extend(raw.pause.map(|seconds| Act::Pause(Duration::from_secs(seconds))));
         let count = acts.len();
         match (count, acts.pop()) {
@@ -310,7 +315,7 @@ impl Context<'_> {
             _ => Err(self.refuse(
                 self.span.clone(),
                 &format!("a step does one thing, this one does {count}"),
-                "write one of `wait`, `run`, `script`, `console`, `never`, `power`, `link`, `pause`",
+                "write one of `wait`, `run`, `script`, `console`, `never`, `power`, `link`, `wire`, `pause`",
             )),
         }
     }
@@ -363,6 +368,14 @@ impl Context<'_> {
                 return Err(self.refuse(word.span(), &why, "write `on`, `off` or `cut`"));
             }
         }))
+    }
+
+    fn wire(&self, flows: &[Spanned<String>]) -> Result<Act> {
+        let instead = "write `arp`, `icmp`, `fragment`, `tcp PORT`, `udp PORT`, `ip PROTOCOL` or `ether TYPE`";
+        let flow = |text: &Spanned<String>| {
+            text.get_ref().parse().map_err(|why: String| self.refuse(text.span(), &why, instead))
+        };
+        Ok(Act::Wire(flows.iter().map(flow).collect::<Result<_>>()?))
     }
 
     fn link(&self, raw: &RawLink) -> Result<Act> {
@@ -438,6 +451,8 @@ off = true
             (step("{ script = \"/etc/passwd\" }"), "there is no script"),
             (step("{ script = \"../../x\" }"), "there is no script"),
             (step("{ link = { drop = 101 } }"), "frames of a hundred"),
+            (step("{ wire = [\"tcp\"] }"), "no kind of traffic"),
+            (step("{ wire = [\"udp 65536\"] }"), "no number that fits"),
             (step("{ link = { loss = 1 } }"), "unknown field `loss`"),
             (step("{ wiat = \"a\" }"), "unknown field `wiat`"),
             (step("{ wait = \"a\", within = -1 }"), "invalid value"),
@@ -483,10 +498,10 @@ off = true
         let page = include_str!("../../docs/testing.md");
         let step = "about = \"x\"\ncluster = { workers = 1 }\n";
         let cases = [
-            (keys("zzz = 1"), 6),
+            (keys("zzz = 1"), 7),
             (keys("cluster = { zzz = 1 }"), 3),
             (keys("[machines.worker]\nzzz = 1"), 12),
-            (keys(&format!("{step}steps = [{{ zzz = 1 }}]")), 14),
+            (keys(&format!("{step}steps = [{{ zzz = 1 }}]")), 15),
             (keys(&format!("{step}steps = [{{ link = {{ zzz = 1 }} }}]")), 6),
         ];
         for (keys, count) in cases {

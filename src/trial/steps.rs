@@ -35,6 +35,7 @@ pub(super) fn perform(bench: &mut Bench<'_>, step: &Step) -> Outcome<()> {
         Act::Link { fault, unplugged } => {
             seats.into_iter().try_for_each(|index| link(bench, index, *fault, *unplugged))
         }
+        Act::Wire(allowed) => seats.into_iter().try_for_each(|index| wire(bench, index, allowed)),
         Act::Pause(time) => {
             let until = Instant::now() + *time;
             while Instant::now() < until {
@@ -55,6 +56,19 @@ fn link(bench: &mut Bench<'_>, index: usize, fault: switch::Fault, unplugged: bo
         machine.set_carrier(!unplugged)?;
     }
     Ok(())
+}
+
+/// Refuses traffic of other kinds; what was sent is told with its bytes.
+fn wire(bench: &mut Bench<'_>, index: usize, allowed: &[switch::Flow]) -> Outcome<()> {
+    bench.tick()?;
+    let Some((switch, port)) = bench.seats[index].machine.link() else { return Ok(()) };
+    let sent = switch.sent(*port);
+    let seen = sent.flows().map(|(flow, bytes)| format!("{flow}: {bytes} bytes")).collect::<Vec<_>>().join("\n");
+    if sent.flows().all(|(flow, _)| allowed.contains(&flow)) {
+        return Ok(());
+    }
+    let allowed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(bench.failed(Some(index), &format!("to have sent only {allowed}"), &seen))
 }
 
 /// Waits until scripts can be run in a machine.

@@ -60,18 +60,12 @@ pub fn verify(dir: &Path, report: &dyn Report) -> Result<Manifest> {
 
 /// The manifest of an image's directory, with nothing in it that leads out of there.
 fn read_manifest(dir: &Path) -> Result<Manifest> {
-    let path = dir.join(manifest::FILE);
-    if !path.is_file() {
-        let fault = Fault::new(Kind::Usage, format!("there is no image in {}", dir.display()));
-        return Err(fault.hint("pass the directory that `nodelith build` made, such as out/worker").into());
-    }
-    let text = sys::fs::read_text(&path)?;
-    let manifest = Manifest::parse(&text).blame(Kind::Integrity, || format!("{} is damaged", path.display()))?;
+    let (manifest, _) = Manifest::of_image(dir)?;
     let suffixes: &[&str] = if manifest.root_hash.is_some() { &["raw", "qcow2", "efi"] } else { &["oci.tar"] };
     let expected: Vec<String> = suffixes.iter().map(|suffix| format!("{}.{suffix}", manifest.name)).collect();
     let found: Vec<_> = manifest.outputs.iter().map(|output| &output.file).collect();
     if manifest.name.contains('/') || found != expected.iter().collect::<Vec<_>>() {
-        let message = format!("{} lists other files than {}", path.display(), expected.join(", "));
+        let message = format!("{} lists other files than {}", dir.join(manifest::FILE).display(), expected.join(", "));
         return Err(Fault::new(Kind::Integrity, message).into());
     }
     Ok(manifest)

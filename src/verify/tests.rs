@@ -57,6 +57,7 @@ fn build(dir: &Path, hosts: &str, init: &str, change: &dyn Fn(&mut Manifest)) ->
         outputs: image.outputs,
         packages: Vec::new(),
         binaries: Vec::new(),
+        skew: std::collections::BTreeMap::new(),
         paths: manifest::paths(&root),
     };
     change(&mut manifest);

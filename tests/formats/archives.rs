@@ -1,6 +1,7 @@
 //! The UKI against objdump, the initrd against cpio and bsdtar.
 
 use crate::random::{Random, Scope, tree};
+use crate::sample::sample_stub;
 use crate::tools::{Tools, is_root, tools};
 use nodelith::format::{cpio, pe};
 use nodelith::tree::{Content, Node, Tree, What, show};
@@ -28,41 +29,12 @@ pub fn section<'a>(file: &'a [u8], table: &BTreeMap<String, (u64, u64, u64)>, na
     &file[offset as usize..][..size as usize]
 }
 
-/// The stub of the locked packages, if the store holds it unpacked; the smallest program that is one otherwise.
-fn stub() -> Vec<u8> {
-    let mut out = vec![0; 0x40];
-    out[..2].copy_from_slice(b"MZ");
-    out[0x3c] = 0x40;
-    out.extend(b"PE\0\0\x64\x86\x01\0");
-    out.extend([0; 12]);
-    out.extend([240, 0, 0x22, 0]);
-    let optional = out.len();
-    out.resize(optional + 240, 0);
-    let mut put = |at: usize, value: u32| out[optional + at..][..4].copy_from_slice(&value.to_le_bytes());
-    put(0, 0x20b);
-    put(16, 4096);
-    put(32, 4096);
-    put(36, 512);
-    put(56, 8192);
-    put(60, 0x400);
-    put(68, 10);
-    put(108, 16);
-    out.extend(b".text\0\0\0");
-    for field in [5u32, 4096, 512, 0x400, 0, 0, 0, 0x6000_0020] {
-        out.extend(field.to_le_bytes());
-    }
-    out.resize(0x400, 0);
-    out.extend(b"code!");
-    out.resize(0x600, 0);
-    out
-}
-
 #[test]
 fn objdump_finds_every_section_whole() {
     let Some(tools) = tools() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("uki.efi");
-    let stub = stub();
+    let stub = sample_stub(5);
     let mut random = Random::new(5);
     for (initrd, kernel) in [(1, 1), (511, 512), (4096, 4097), (1_000_003, 77_777), (65_536, 0x10_0000)] {
         let (initrd, kernel) = (random.noise(initrd), random.noise(kernel));

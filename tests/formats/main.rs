@@ -12,5 +12,7 @@ mod disks;
 mod erofs;
 mod images;
 mod random;
+#[path = "../../src/format/pe/sample.rs"]
+mod sample;
 mod tools;
 mod trees;

@@ -1,6 +1,7 @@
 //! The seeds of `fuzz/corpus`: sound and small, so that a changed byte is likely to matter.
 
 use super::targets::{RELEASE, SPEC};
+use crate::sample::sample_stub;
 use nodelith::digest::Sha256;
 use nodelith::format::{cpio, erofs, gpt, pe, verity};
 use nodelith::manifest::{self, Manifest};
@@ -39,14 +40,14 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "cpio" => vec![[cpio::archive(&tree(), 1).unwrap(), cpio::archive(&tree(), 1).unwrap()].concat()],
         "pe" => {
             let parts = pe::Uki {
-                stub: &stub(),
+                stub: &sample_stub(5),
                 os_release: "ID=x\n",
                 cmdline: "quiet",
                 uname: "6",
                 initrd: b"i",
                 kernel: b"k",
             };
-            vec![stub(), pe::uki(&parts).unwrap()]
+            vec![sample_stub(5), pe::uki(&parts).unwrap()]
         }
         "elf" => vec![program()],
         "erofs" => {
@@ -158,6 +159,7 @@ fn manifest() -> Vec<u8> {
         outputs: vec![manifest::Output { file: "worker.raw".into(), size: 1, sha256: Sha256::of(b"r") }],
         packages: Vec::new(),
         binaries: Vec::new(),
+        skew: std::collections::BTreeMap::new(),
         paths: manifest::paths(&tree()),
     };
     manifest.to_text().unwrap().into()
@@ -165,27 +167,6 @@ fn manifest() -> Vec<u8> {
 
 const INDEX: &str = "Package: libc6\nVersion: 2.41-12\nArchitecture: amd64\nDepends: libgcc-s1 (>= 4:3.0~rc) [amd64] | x:any, y\nBreaks: a (<< 1)\nProvides: libc (= 2.41)\nPriority: optional\nDescription: C\n more\nFilename: pool/main/g/glibc/libc6.deb\nSize: 100\nSHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\nPackage: y\nVersion: 1\nArchitecture: all\nFilename: pool/y.deb\nSize: 1\nSHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n";
 const LOCK: &str = "version = 1\nrequests = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n\n[[release]]\nsuite = \"trixie\"\ndate = \"Sat, 21 Nov 2026 09:15:44 UTC\"\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\nsigned_by = [\"aa\"]\n\n[[package]]\nname = \"dash\"\nversion = \"1\"\narchitecture = \"amd64\"\nsuite = \"trixie\"\npath = \"pool/d.deb\"\nsize = 1\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\nuses = [\"image\"]\n\n[[binary]]\nid = \"a/b\"\nfrom = \"x\"\nrecipe = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\nsize = 1\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n";
-
-/// A PE program of one section with room for five more.
-fn stub() -> Vec<u8> {
-    let mut out = vec![0; 0x40];
-    out[..2].copy_from_slice(b"MZ");
-    out[0x3c] = 0x40;
-    out.extend(b"PE\0\0\x64\x86\x01\0");
-    out.extend([0; 12]);
-    out.extend([240, 0, 0x22, 0]);
-    let optional = out.len();
-    out.resize(optional + 240, 0);
-    for (at, value) in [(0, 0x20b_u32), (32, 4096), (36, 512), (56, 8192), (60, 0x400), (108, 16)] {
-        out[optional + at..][..4].copy_from_slice(&value.to_le_bytes());
-    }
-    out.extend(b".text\0\0\0");
-    out.extend([5u32, 4096, 512, 0x400, 0, 0, 0, 0x6000_0020].iter().flat_map(|field| field.to_le_bytes()));
-    out.resize(0x400, 0);
-    out.extend(b"code!");
-    out.resize(0x600, 0);
-    out
-}
 
 /// A 64-bit ELF program with an interpreter and one needed library.
 fn program() -> Vec<u8> {

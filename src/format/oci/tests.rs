@@ -189,3 +189,19 @@ fn dates_are_those_of_the_calendar() {
         assert_eq!(rfc3339(seconds), text);
     }
 }
+
+#[test]
+fn what_a_layer_holds_is_measured_and_damage_is_told() {
+    let (bytes, _) = archived(&layer(&tree(), EPOCH).unwrap());
+    let sizes: Vec<_> = measure(&bytes).unwrap().into_iter().map(|(path, size)| (show(&path), size)).collect();
+    // The hard link stands before what it is linked to, so its name has the content.
+    assert_eq!(sizes.iter().map(|(_, size)| size).sum::<u64>(), 7);
+    assert_eq!(sizes.len(), 2, "{sizes:?}");
+    assert!(sizes.contains(&("etc/owned".to_owned(), 1)), "{sizes:?}");
+    let other = bytes.windows(8).position(|window| window == b"tar+zstd").unwrap();
+    let mut kind = bytes.clone();
+    kind[other] = b'T';
+    for bad in [&bytes[..bytes.len() / 2], &bytes[..1000], b"", &kind] {
+        assert_eq!(kind_of(&measure(bad).unwrap_err()), Kind::Integrity);
+    }
+}

@@ -2,9 +2,9 @@
 //!
 //! QEMU's `stream` network sends each frame after its length, four bytes, big endian.
 
-use super::Dhcp;
 use super::core::{Core, Fault, PortId};
 use super::pcap::Capture;
+use super::{Census, Dhcp};
 use crate::error::{Blame, Kind, Result};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -23,6 +23,7 @@ const LARGEST: usize = 68 * 1024;
 struct Inner {
     core: Core,
     cards: BTreeMap<PortId, SyncSender<Vec<u8>>>,
+    sent: BTreeMap<PortId, Census>,
     capture: Option<Capture>,
     later: mpsc::Sender<(Instant, PortId, Vec<u8>)>,
 }
@@ -41,7 +42,8 @@ impl Switch {
     pub fn new(seed: u64, dhcp: Option<Dhcp>, capture: Option<&Path>) -> Result<Self> {
         let capture = capture.map(Capture::start).transpose()?;
         let (later, waiting) = mpsc::channel();
-        let inner = Inner { core: Core::new(seed, dhcp), cards: BTreeMap::new(), capture, later };
+        let inner =
+            Inner { core: Core::new(seed, dhcp), cards: BTreeMap::new(), sent: BTreeMap::new(), capture, later };
         let inner = Arc::new(Mutex::new(inner));
         let for_thread = Arc::downgrade(&inner);
         std::thread::spawn(move || {
@@ -72,7 +74,10 @@ impl Switch {
     pub fn plug(&self, port: PortId, stream: UnixStream) -> Result<()> {
         let mut out = stream.try_clone().blame(Kind::Environment, || "opening a network link".to_owned())?;
         let (sender, frames) = mpsc::sync_channel::<Vec<u8>>(QUEUE);
-        self.lock().cards.insert(port, sender);
+        let mut inner = self.lock();
+        inner.cards.insert(port, sender);
+        inner.sent.remove(&port);
+        drop(inner);
         std::thread::spawn(move || {
             for frame in frames {
                 let length = u32::try_from(frame.len()).unwrap_or(0).to_be_bytes();
@@ -92,6 +97,12 @@ impl Switch {
         Ok(())
     }
 
+    /// What the card in a port has sent since it was plugged in.
+    #[must_use]
+    pub fn sent(&self, port: PortId) -> Census {
+        self.lock().sent.get(&port).cloned().unwrap_or_default()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +113,7 @@ impl Inner {
         if let Some(capture) = &mut self.capture {
             capture.add(frame);
         }
+        self.sent.entry(from).or_default().add(frame);
         for delivery in self.core.forward(from, frame) {
             if delivery.after.is_zero() {
                 self.send(delivery.port, delivery.frame);
@@ -156,6 +168,7 @@ fn hold(waiting: &Receiver<(Instant, PortId, Vec<u8>)>, mut send: impl FnMut(Por
 
 #[cfg(test)]
 mod tests {
+    use super::super::Flow;
     use super::*;
 
     fn card(switch: &Switch) -> (PortId, UnixStream) {
@@ -176,7 +189,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("net.pcap");
         let switch = Switch::new(1, None, Some(&file)).unwrap();
-        let ((_, mut a), (b_port, mut b)) = (card(&switch), card(&switch));
+        let ((a_port, mut a), (b_port, mut b)) = (card(&switch), card(&switch));
         let mut frame = vec![0xff; 6];
         frame.extend_from_slice(&[2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
         frame.resize(1514, 7);
@@ -188,6 +201,8 @@ mod tests {
         send(&mut a, &frame);
         assert_eq!(receive(&mut b).unwrap(), frame);
         assert!(since.elapsed() >= Duration::from_millis(80));
+        let sent = |port| switch.sent(port).flows().collect::<Vec<_>>();
+        assert_eq!((sent(a_port), sent(b_port)), (vec![(Flow::Ether(0x88b5), 2 * 1514)], vec![]));
         assert_eq!(std::fs::metadata(&file).unwrap().len(), 24 + 2 * (16 + 1514));
     }
 

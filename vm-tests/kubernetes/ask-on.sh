@@ -1,0 +1,14 @@
+# Asks the API server on and on: for itself, for the node in etcd, and for what only the node's kubelet can answer.
+set -eu
+cat >/run/ask-on <<'END'
+dir=/var/lib/nodelith/certificates/kubernetes-admin
+read -r address </run/nodelith/address
+while sleep 5; do
+    for path in /readyz /api/v1/nodes/worker-1 /api/v1/nodes/worker-1/proxy/healthz; do
+        code=$(curl --silent --output /dev/null --write-out '%{http_code}' --max-time 20 --cacert "$dir/ca.pem" \
+            --cert "$dir/cert.pem" --key "$dir/key.pem" "https://$address:6443$path")
+        echo "$(date +%T) $path $code" >>/run/answers
+    done
+done
+END
+systemd-run --quiet --unit=ask-on sh /run/ask-on
