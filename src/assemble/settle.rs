@@ -64,6 +64,11 @@ pub(super) fn container(tree: &mut Tree) -> Result<()> {
     tree.directory("tmp", 0o1777, &Arc::from("assemble settle"))
 }
 
+/// Directories of base-files that its script makes links into `/run`, as systemd's own lines do where nothing is in the
+/// way. As directories of `/var` they would outlive a reboot with the sockets and pid files of who still uses those names,
+/// and who looks for `/run/docker.sock` as `/var/run/docker.sock` would not find it.
+const LINKS: [&[u8]; 2] = [b"var/lock", b"var/run"];
+
 /// `/var` is empty at first boot: what packages want there is made by systemd-tmpfiles, from a copy below `/usr`.
 fn var_to_factory(tree: &mut Tree) -> Result<()> {
     let origin: Arc<str> = Arc::from("assemble settle");
@@ -72,6 +77,7 @@ fn var_to_factory(tree: &mut Tree) -> Result<()> {
     for (path, node) in nodes {
         let shown = show(&path);
         match &node.what {
+            What::Directory if LINKS.contains(&path.as_slice()) => {}
             What::Directory => {
                 let _ = writeln!(lines, "d /{shown} {:04o} {} {} -", node.mode & 0o7777, node.uid, node.gid);
             }
@@ -146,6 +152,7 @@ mod tests {
         let mut tree = Tree::new();
         tree.file("usr/bin/su", 0o4755, "x", &origin).unwrap();
         tree.file("var/lib/x/state", 0o666, "x", &origin).unwrap();
+        tree.directory("var/run", 0o755, &origin).unwrap();
         tree.get_mut("usr/bin/su").unwrap().xattrs.insert(b"security.capability".to_vec(), vec![1]);
         settle(&mut tree, "ID=debian\n").unwrap();
         assert_eq!(tree.get("usr/bin/su").unwrap().mode, 0o755);
@@ -154,6 +161,7 @@ mod tests {
         let lines = tree.content("usr/lib/tmpfiles.d/00-nodelith-var.conf").unwrap().read().unwrap();
         let lines = String::from_utf8(lines).unwrap();
         assert!(lines.contains("d /var/lib/x 0755 0 0 -\n"), "{lines}");
+        assert!(!lines.contains("/var/run"), "systemd's own line makes the link: {lines}");
         assert!(lines.contains("C /var/lib/x/state 0666 0 0 - /usr/share/factory/var/lib/x/state\n"), "{lines}");
         assert_eq!(tree.get("usr/share/factory/var/lib/x/state").unwrap().mode, 0o664);
     }
