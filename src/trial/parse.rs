@@ -104,8 +104,12 @@ fn ten_minutes() -> u64 {
 /// Reads every claim under a folder, `<area>/<claim>.toml`, sorted by name.
 ///
 /// # Errors
-/// [`Kind::Spec`] for the first file that is not a claim.
+/// [`Kind::Usage`] when there is no such folder, [`Kind::Spec`] for the first file that is not a claim.
 pub fn load(dir: &Path) -> Result<Vec<Claim>> {
+    if !dir.is_dir() {
+        let fault = Fault::new(Kind::Usage, format!("there is no folder {} with claims", dir.display()));
+        return Err(fault.hint("run this in the project's folder, or name another with --vm-tests").into());
+    }
     let mut claims = Vec::new();
     for area in fs::list(dir)?.into_iter().filter(|path| path.is_dir()) {
         let files = fs::list(&area)?;
@@ -483,6 +487,7 @@ off = true
         assert_eq!(names(&[]).unwrap().len(), 3);
         assert_eq!(names(&["join"]).unwrap(), ["join/flannel", "join/patient"]);
         assert_eq!(names(&["boot/clean", "join/patient"]).unwrap(), ["boot/clean", "join/patient"]);
+        assert_eq!(crate::error::kind_of(&load(Path::new("/nonexistent")).unwrap_err()), Kind::Usage);
         assert!(names(&["joi"]).is_err() && names(&["join/flan"]).is_err());
     }
 
