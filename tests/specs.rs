@@ -405,3 +405,20 @@ fn our_own_specs_and_roles_are_sound() {
         }
     }
 }
+
+#[test]
+fn every_kind_of_certificate_may_be_shown_by_a_client() {
+    let overlays = Path::new(env!("CARGO_MANIFEST_DIR")).join("overlays");
+    let mut seen = 0;
+    for role in fs::read_dir(overlays).unwrap() {
+        let Ok(kinds) = fs::read_dir(role.unwrap().path().join("rootfs/usr/share/nodelith/step-ca")) else { continue };
+        for kind in kinds {
+            let path = kind.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let usages = text.split("\"extKeyUsage\":").nth(1).unwrap_or_else(|| panic!("{} has none", path.display()));
+            assert!(usages.contains("\"clientAuth\""), "{}: step-ca renews by mutual TLS only", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 12, "only {seen} found: are they elsewhere now?");
+}
