@@ -47,12 +47,8 @@ pub(super) fn check(
                     let why = format!("`{}.{name}` is related to `{title}`, which there is not", role.name);
                     return Err(refuse(source, place, &why, Some("correct the role")));
                 }
-                let value = |role: &Name, name: &Name| {
-                    values.get(role).and_then(|values| values.get(name)).map(ToString::to_string)
-                };
-                let (Some(mine), Some(theirs)) = (value(&role.name, name), value(other, &relation.variable)) else {
-                    continue;
-                };
+                let (mine, theirs) = (value(values, &role.name, name), value(values, other, &relation.variable));
+                let (Some(mine), Some(theirs)) = (mine, theirs) else { continue };
                 if let Some(wrong) = broken(relation.kind, &mine, &theirs) {
                     let why = format!("`{}.{name}` is {mine}, `{title}` is {theirs}: {wrong}", role.name);
                     return Err(refuse(source, place, &why, Some("change one of the two values")));
@@ -74,6 +70,11 @@ fn broken(kind: RelationKind, mine: &str, theirs: &str) -> Option<&'static str> 
         RelationKind::Apart => networks().filter(|(a, b)| a.overlaps(b)).map(|_| "the networks overlap"),
         RelationKind::Within => networks().filter(|(a, b)| !b.contains(a)).map(|_| "the first must lie in the second"),
     }
+}
+
+/// A variable's value as text; none when nobody gives it one.
+pub(super) fn value(values: &BTreeMap<Name, BTreeMap<Name, Value>>, role: &Name, variable: &Name) -> Option<String> {
+    values.get(role)?.get(variable).map(ToString::to_string)
 }
 
 /// Where a spec gives a value.

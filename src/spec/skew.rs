@@ -2,7 +2,7 @@
 
 use super::diagnose::{Source, refuse};
 use super::raw::RawSpec;
-use super::relations::{listed, place};
+use super::relations::{listed, place, value};
 use super::role::{Binary, Role, Value};
 use crate::error::Result;
 use crate::text::{Name, Refused};
@@ -172,10 +172,8 @@ fn other<'a>(skew: &Skew, roles: &'a [Role], values: &BTreeMap<Name, BTreeMap<Na
     if skew.of.contains('/') {
         return Some((owner.binaries.get(&name).map(Other::Program), None));
     }
-    let told = owner.variables.contains_key(&name).then(|| {
-        let value = values.get(&owner.name).and_then(|values| values.get(&name));
-        Other::Told(value.map(ToString::to_string).unwrap_or_default())
-    });
+    let known = owner.variables.contains_key(&name);
+    let told = known.then(|| Other::Told(value(values, &owner.name, &name).unwrap_or_default()));
     Some((told, Some((owner.name.clone(), name))))
 }
 

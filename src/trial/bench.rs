@@ -9,7 +9,7 @@ use crate::error::{Kind, Result, kind_of};
 use crate::lab::switch::{Dhcp, Switch};
 use crate::lab::{Emulator, Hardware, Machine, interrupt, root_partition};
 use crate::sys::fs;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -127,18 +127,12 @@ impl<'a> Bench<'a> {
     /// The same machines, as they stand, for the next claim. Boots that are under way are told in its report as well.
     pub(super) fn go_on(mut self, claim: &'a Claim, options: &Options) -> Result<Self> {
         let over = self.at();
-        let on: Vec<String> =
-            self.seats.iter_mut().filter_map(|seat| seat.machine.is_on().then(|| seat.member.name.clone())).collect();
-        // The last boot of each machine is the one that is under way.
-        let mut seen = BTreeSet::new();
-        let mut boots: Vec<Boot> = std::mem::take(&mut self.boots);
-        boots.reverse();
-        boots.retain(|boot| on.contains(&boot.machine) && seen.insert(boot.machine.clone()));
-        boots.reverse();
-        boots.iter_mut().for_each(|boot| boot.at -= over);
+        // Every boot that is over was closed with its ending.
+        self.boots.retain(|boot| boot.ending.is_none());
+        self.boots.iter_mut().for_each(|boot| boot.at -= over);
         self.dir = options.dir.join(claim.name.replace('/', "-"));
         fs::make_dir(&self.dir)?;
-        (self.claim, self.boots, self.since) = (claim, boots, Instant::now());
+        (self.claim, self.since) = (claim, Instant::now());
         (self.done, self.printed, self.kept) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         Ok(self)
     }
