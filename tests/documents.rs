@@ -2,7 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "files of a test's own temporary directory")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "shared/files.rs"]
+mod shared;
+
 use nodelith::spec::reference::{ROLE, SPEC, Table, markdown};
+use shared::files;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -67,26 +71,13 @@ fn codes(text: &str) -> BTreeSet<String> {
     starts.filter_map(code).collect()
 }
 
-fn texts_below(dir: &Path, out: &mut String) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        // Links lead into the image, not into the checkout.
-        if path.is_symlink() {
-            continue;
-        }
-        if path.is_dir() {
-            texts_below(&path, out);
-        } else if let Ok(text) = fs::read_to_string(&path) {
-            out.push_str(&text);
-        }
-    }
-}
-
 #[test]
 fn the_page_of_console_codes_lists_what_nodes_print() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut printed = fs::read_to_string(root.join("src/assemble/initrd.rs")).unwrap();
-    texts_below(&root.join("overlays"), &mut printed);
+    let mut texts = Vec::new();
+    files(&root.join("overlays"), &mut texts);
+    let initrd = fs::read_to_string(root.join("src/assemble/initrd.rs")).unwrap();
+    let printed = texts.into_iter().map(|(_, text)| text).chain([initrd]).collect::<String>();
     let page = fs::read_to_string(root.join("docs/console-codes.md")).unwrap();
     assert_eq!(codes(&printed), codes(&page));
 }

@@ -2,7 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "files of the checkout, and of a test's own temporary directory")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "shared/files.rs"]
+mod shared;
+
 use nodelith::spec::{Role, SetAt, Value, Variable};
+use shared::files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -251,22 +255,6 @@ fn each_fault_is_proved_by_a_claim_or_a_test_that_exists() {
         }
         if target.ends_with(".rs") {
             assert!(content.contains(&format!("#[test]\nfn {text}()")), "{target} has no test {text}");
-        }
-    }
-}
-
-/// The texts of the files below a directory, with their paths.
-fn files(dir: &Path, into: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        // Links lead into the image, not into the checkout.
-        if path.is_symlink() {
-            continue;
-        }
-        if path.is_dir() {
-            files(&path, into);
-        } else if let Ok(text) = fs::read_to_string(&path) {
-            into.push((path.display().to_string(), text));
         }
     }
 }
