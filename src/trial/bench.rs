@@ -68,6 +68,16 @@ pub(super) struct Bench<'a> {
     _scratch: tempfile::TempDir,
 }
 
+/// A claim that waits for another: all that [`Bench`] holds of it besides the machines.
+pub(super) struct Paused<'a> {
+    claim: &'a Claim,
+    dir: PathBuf,
+    done: Vec<Done>,
+    printed: BTreeMap<(String, String), String>,
+    kept: BTreeMap<String, String>,
+    since: Instant,
+}
+
 impl<'a> Bench<'a> {
     /// Makes the machines and powers on those that start at once.
     pub(super) fn new(
@@ -126,15 +136,35 @@ impl<'a> Bench<'a> {
 
     /// The same machines, as they stand, for the next claim. Boots that are under way are told in its report as well.
     pub(super) fn go_on(mut self, claim: &'a Claim, options: &Options) -> Result<Self> {
-        let over = self.at();
+        self.pause_for(claim, options)?;
         // Every boot that is over was closed with its ending.
         self.boots.retain(|boot| boot.ending.is_none());
-        self.boots.iter_mut().for_each(|boot| boot.at -= over);
-        self.dir = options.dir.join(claim.name.replace('/', "-"));
-        fs::make_dir(&self.dir)?;
-        (self.claim, self.since) = (claim, Instant::now());
-        (self.done, self.printed, self.kept) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         Ok(self)
+    }
+
+    /// Puts a claim aside for another on the same machines.
+    pub(super) fn pause_for(&mut self, claim: &'a Claim, options: &Options) -> Result<Paused<'a>> {
+        let over = self.at();
+        let dir = options.dir.join(claim.name.replace('/', "-"));
+        fs::make_dir(&dir)?;
+        self.boots.iter_mut().for_each(|boot| boot.at -= over);
+        Ok(Paused {
+            claim: std::mem::replace(&mut self.claim, claim),
+            dir: std::mem::replace(&mut self.dir, dir),
+            done: std::mem::take(&mut self.done),
+            printed: std::mem::take(&mut self.printed),
+            kept: std::mem::take(&mut self.kept),
+            since: std::mem::replace(&mut self.since, Instant::now()),
+        })
+    }
+
+    /// Goes on with a claim that was put aside.
+    pub(super) fn resume(&mut self, paused: Paused<'a>) {
+        let Paused { claim, dir, done, printed, kept, since } = paused;
+        let over = self.since.duration_since(since).as_secs_f64();
+        self.boots.iter_mut().for_each(|boot| boot.at += over);
+        (self.claim, self.dir, self.since) = (claim, dir, since);
+        (self.done, self.printed, self.kept) = (done, printed, kept);
     }
 
     /// Seconds since the claim began.

@@ -34,6 +34,12 @@ impl Claim {
     pub(super) fn follows(&self, other: &Self) -> bool {
         self.shares && other.shares && self.cluster == other.cluster && self.machines == other.machines
     }
+
+    /// Whether another is tried in the midst of this one, on its machines.
+    pub(super) fn hosts(&self, other: &Self) -> bool {
+        let named = |step: &Step| matches!(&step.act, Act::Meanwhile(names) if names.contains(&other.name));
+        other.follows(self) && self.steps.iter().any(named)
+    }
 }
 
 /// A machine of a claim.
@@ -100,6 +106,8 @@ pub enum Act {
     Wire(Vec<switch::Flow>),
     /// Lets time pass.
     Pause(Duration),
+    /// Tries other claims on the same machines, those of these names that were chosen, and then goes on.
+    Meanwhile(Vec<String>),
 }
 
 /// A script in a guest and what is expected of it.

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::lab::{Emulator, interrupt};
 use crate::report::{Event, Report, Stage};
 use bench::{Bench, Stop};
+use claim::Act;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -66,30 +67,60 @@ pub fn run(
     let acceleration = emulator.acceleration();
     report.event(Event::Note { text: format!("machines run by {acceleration}") });
     let images = subjects.iter().map(|(name, subject)| (name.clone(), subject.manifest)).collect();
-    let mut verdict = Verdict { schema: 1, images, acceleration, seed: options.seed, claims: Vec::new() };
-    let bench = |claim| Bench::new(claim, &subjects, emulator, options);
+    let verdict = Verdict { schema: 1, images, acceleration, seed: options.seed, claims: Vec::new() };
+    let mut round = Round { claims, options, report, verdict };
     let mut standing: Option<Bench<'_>> = None;
-    for (index, claim) in claims.iter().enumerate() {
+    let mut last = None;
+    while let Some(claim) = round.next(last) {
         let mut on = match standing.take() {
             Some(before) => before.go_on(claim, options)?,
-            None => bench(claim)?,
+            None => Bench::new(claim, &subjects, emulator, options)?,
         };
-        let next = claims.get(index + 1).filter(|next| next.follows(claim));
-        let outcome = one(&mut on, next.is_some(), report)?;
-        standing = next.filter(|_| outcome.failure.is_none()).map(|_| on);
-        verdict.claims.push(outcome);
-        // After each claim, so that an interrupted run has left what it found.
-        verdict.write(&options.dir)?;
+        let holds = one(&mut on, false, &mut round)?;
+        standing = (holds && round.goes_on(claim)).then_some(on);
+        last = Some(claim);
     }
-    Ok(verdict)
+    Ok(round.verdict)
 }
 
-/// One claim. Its machines stay on when another goes on with them and it holds.
-fn one(bench: &mut Bench<'_>, shared: bool, report: &dyn Report) -> Result<Outcome> {
-    let claim = bench.claim;
+/// What was chosen, and what is known of it so far.
+struct Round<'a> {
+    claims: &'a [Claim],
+    options: &'a Options,
+    report: &'a dyn Report,
+    verdict: Verdict,
+}
+
+impl<'a> Round<'a> {
+    /// What was not tried yet, but for one under way.
+    fn left(&self, under_way: Option<&Claim>) -> Vec<&'a Claim> {
+        let tried = |claim: &Claim| self.verdict.claims.iter().any(|outcome| outcome.claim == claim.name);
+        let now = |claim: &Claim| under_way.is_some_and(|other| other.name == claim.name);
+        self.claims.iter().filter(|claim| !tried(claim) && !now(claim)).collect()
+    }
+
+    /// What is tried after a claim: the first that goes on with its machines, or else the first; and that within another,
+    /// if another tries it in its midst.
+    fn next(&self, last: Option<&Claim>) -> Option<&'a Claim> {
+        let left = self.left(last);
+        let follower = last.and_then(|last| left.iter().find(|claim| claim.follows(last)));
+        let first = follower.or(left.first())?;
+        Some(left.iter().find(|claim| claim.hosts(first)).unwrap_or(first))
+    }
+
+    /// Whether a claim's machines stay on for the next one.
+    fn goes_on(&self, claim: &Claim) -> bool {
+        self.next(Some(claim)).is_some_and(|next| next.follows(claim))
+    }
+}
+
+/// One claim; returns whether it holds. If it does, its machines stay on for the one that it is a guest of, or that goes
+/// on with them.
+fn one<'a>(bench: &mut Bench<'a>, guest: bool, round: &mut Round<'a>) -> Result<bool> {
+    let (claim, report) = (bench.claim, round.report);
     let steps = u64::try_from(claim.steps.len()).unwrap_or(0);
     let stage = Stage::start(report, format!("claim {}", claim.name), Some(steps), "steps");
-    let result = story(bench, shared, &stage);
+    let result = story(bench, guest, round, &stage);
     let failure = match result.map_err(|stop| judge::complete(bench, stop)) {
         Ok(()) => None,
         Err(Stop::Failed(failure)) => Some(*failure),
@@ -97,7 +128,7 @@ fn one(bench: &mut Bench<'_>, shared: bool, report: &dyn Report) -> Result<Outco
     };
     for index in 0..bench.seats.len() {
         if bench.seats[index].machine.is_on() {
-            if !shared || failure.is_some() {
+            if failure.is_some() {
                 bench.seats[index].machine.cut_power();
             }
             bench.close_boot(index);
@@ -109,29 +140,54 @@ fn one(bench: &mut Bench<'_>, shared: bool, report: &dyn Report) -> Result<Outco
     if let Some(failure) = &failure {
         report.event(Event::Warning { text: format!("claim {} failed\n{failure}", claim.name) });
     }
-    Ok(Outcome {
+    let holds = failure.is_none();
+    round.verdict.claims.push(Outcome {
         claim: claim.name.clone(),
         about: claim.about.clone(),
         seconds,
         failure,
         steps: std::mem::take(&mut bench.done),
         boots: bench.boots.clone(),
-    })
+    });
+    // After each claim, so that an interrupted run has left what it found.
+    round.verdict.write(&round.options.dir)?;
+    Ok(holds)
 }
 
 /// The steps, then the end of every boot that is still on, unless another claim goes on with it.
-fn story(bench: &mut Bench<'_>, shared: bool, stage: &Stage<'_>) -> Result<(), Stop> {
+fn story<'a>(bench: &mut Bench<'a>, guest: bool, round: &mut Round<'a>, stage: &Stage<'_>) -> Result<(), Stop> {
     bench.tick()?;
     let claim = bench.claim;
     for step in &claim.steps {
-        steps::perform(bench, step).map_err(|stop| judge::at_line(stop, step.line))?;
+        let performed = match step.act {
+            Act::Meanwhile(_) => meanwhile(bench, round),
+            _ => steps::perform(bench, step),
+        };
+        performed.map_err(|stop| judge::at_line(stop, step.line))?;
         let done = verdict::Done { line: step.line, step: step.text.clone(), at: bench.at() };
         bench.done.push(done);
         stage.advance(1);
     }
+    let shared = guest || round.goes_on(claim);
     for index in 0..bench.seats.len() {
         if !shared && bench.seats[index].machine.is_on() {
             judge::end_boot(bench, index, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries what a claim hosts, on its machines as they stand. When one of these fails, so does the claim, for it has no
+/// machines any more; those behind it are tried on machines of their own later.
+fn meanwhile<'a>(bench: &mut Bench<'a>, round: &mut Round<'a>) -> Result<(), Stop> {
+    let host = bench.claim;
+    let guests: Vec<&Claim> = round.left(None).into_iter().filter(|claim| host.hosts(claim)).collect();
+    for guest in guests {
+        let paused = bench.pause_for(guest, round.options)?;
+        let holds = one(bench, true, round)?;
+        bench.resume(paused);
+        if !holds {
+            return Err(bench.failed(None, &format!("{} to hold on these machines", guest.name), "it did not"));
         }
     }
     Ok(())
@@ -144,6 +200,60 @@ mod tests {
     use super::*;
     use crate::report::Silent;
     use std::path::Path;
+
+    #[test]
+    fn claims_that_share_follow_each_other_and_guests_wait_for_their_host() {
+        let claim = |name: &str, shares: bool, meanwhile: &str| {
+            let machines = "[machines.one]\nimage = \"worker\"\n";
+            let steps = format!("steps = [{{ wait = \"x\" }}, {{ meanwhile = [{meanwhile}] }}]\n");
+            let text = format!("about = \"x\"\nshares = {shares}\n{steps}{machines}");
+            parse::parse(name, Path::new("x.toml"), &text).unwrap()
+        };
+        let claims = [
+            claim("a/guest", true, ""),
+            claim("b/alone", false, ""),
+            claim("c/host", true, "\"a/guest\", \"f/not-chosen\""),
+            claim("d/alone", false, ""),
+            claim("e/follower", true, ""),
+        ];
+        let verdict = |claims: Vec<Outcome>| Verdict {
+            schema: 1,
+            images: BTreeMap::new(),
+            acceleration: crate::lab::Acceleration::Tcg,
+            seed: 1,
+            claims,
+        };
+        let outcome = |claim: &Claim, failed: bool| Outcome {
+            claim: claim.name.clone(),
+            about: String::new(),
+            seconds: 0.0,
+            failure: failed.then(Failure::default),
+            steps: Vec::new(),
+            boots: Vec::new(),
+        };
+        let options = Options { dir: PathBuf::new(), seed: 1, capture: false };
+        // The host fails before its guest, or holds behind it.
+        for (failed, wanted) in [
+            (false, ["c/host", "e/follower", "b/alone", "d/alone"].as_slice()),
+            (true, &["c/host", "a/guest", "e/follower", "b/alone", "d/alone"]),
+        ] {
+            let mut round = Round { claims: &claims, options: &options, report: &Silent, verdict: verdict(Vec::new()) };
+            let (mut order, mut last) = (Vec::new(), None);
+            while let Some(claim) = round.next(last) {
+                order.push(claim.name.as_str());
+                if !failed {
+                    let guests = round.left(None).into_iter().filter(|guest| claim.hosts(guest));
+                    let guests: Vec<Outcome> = guests.map(|guest| outcome(guest, false)).collect();
+                    round.verdict.claims.extend(guests);
+                }
+                round.verdict.claims.push(outcome(claim, failed));
+                last = Some(claim);
+            }
+            assert_eq!(order, wanted);
+        }
+        let round = Round { claims: &claims, options: &options, report: &Silent, verdict: verdict(Vec::new()) };
+        assert!(round.goes_on(&claims[2]) && !round.goes_on(&claims[1]));
+    }
 
     /// Tries claims on real machines, where a developer names QEMU's unpacked packages and an image with systemd 257
     /// and DHCP on `en*`.

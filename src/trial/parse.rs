@@ -73,6 +73,7 @@ struct RawStep {
     link: Option<RawLink>,
     pause: Option<u64>,
     wire: Option<Vec<Spanned<String>>>,
+    meanwhile: Option<Vec<String>>,
     within: Option<u64>,
     exit: Option<i32>,
     prints: Option<String>,
@@ -121,7 +122,32 @@ pub fn load(dir: &Path) -> Result<Vec<Claim>> {
         }
     }
     claims.sort_by(|a, b| a.name.cmp(&b.name));
+    claims.iter().try_for_each(|claim| guests(claim, &claims))?;
     Ok(claims)
+}
+
+/// Refuses a claim that cannot try another in its midst.
+fn guests(claim: &Claim, claims: &[Claim]) -> Result<()> {
+    for step in &claim.steps {
+        let Act::Meanwhile(names) = &step.act else { continue };
+        for name in names {
+            let guest = claims.iter().find(|other| other.name == *name && other.name != claim.name);
+            let keeps = |guest: &Claim| !guest.steps.iter().any(|step| matches!(step.act, Act::Power(_) | Act::Meanwhile(_)));
+            let why = match guest {
+                None => "is no other claim",
+                Some(guest) if !guest.follows(claim) => "does not share these machines",
+                Some(guest) if !keeps(guest) => "has a step of `power` or `meanwhile`",
+                Some(_) => continue,
+            };
+            let text = fs::read_text(&claim.path)?;
+            let word = format!("\"{name}\"");
+            let span = text.find(&word).map(|at| at..at + word.len());
+            let source = Source { path: &claim.path, text: &text };
+            let instead = "name claims with `shares = true` and the same machines, which leave these on";
+            return Err(refuse(source, span, &format!("`{name}` {why}"), Some(instead)));
+        }
+    }
+    Ok(())
 }
 
 /// The claims whose name is one of `names`, or whose area is; all when there are none.
@@ -312,6 +338,7 @@ impl Context<'_> {
         acts.extend(raw.power.map(|power| self.power(&power)).transpose()?);
         acts.extend(raw.link.map(|link| self.link(&link)).transpose()?);
         acts.extend(raw.wire.map(|flows| self.wire(&flows)).transpose()?);
+        acts.extend(raw.meanwhile.map(Act::Meanwhile));
         acts.extend(raw.pause.map(|seconds| Act::Pause(Duration::from_secs(seconds))));
         let count = acts.len();
         match (count, acts.pop()) {
@@ -319,7 +346,7 @@ impl Context<'_> {
             _ => Err(self.refuse(
                 self.span.clone(),
                 &format!("a step does one thing, this one does {count}"),
-                "write one of `wait`, `run`, `script`, `console`, `never`, `power`, `link`, `wire`, `pause`",
+                "write one of `wait`, `run`, `script`, `console`, `never`, `power`, `link`, `wire`, `pause`, `meanwhile`",
             )),
         }
     }
@@ -491,6 +518,35 @@ off = true
         assert!(names(&["joi"]).is_err() && names(&["join/flan"]).is_err());
     }
 
+    #[test]
+    fn a_claim_tries_only_others_that_leave_its_machines_on() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("area")).unwrap();
+        let put = |name: &str, head: &str, steps: &str| {
+            let text = format!("about = \"x\"\n{head}\nsteps = [{steps}]\n");
+            std::fs::write(dir.path().join("area").join(name).with_extension("toml"), text).unwrap();
+        };
+        let two = "shares = true\ncluster = { workers = 2 }";
+        let wait = "{ wait = \"x\" }";
+        put("guest", two, wait);
+        put("alone", "cluster = { workers = 2 }", wait);
+        put("other", "shares = true\ncluster = { workers = 1 }", wait);
+        put("cuts", two, &format!("{wait}, {{ power = \"cut\" }}"));
+        put("host", two, "{ meanwhile = [\"area/guest\"] }");
+        assert_eq!(load(dir.path()).unwrap().len(), 5);
+        for (name, why) in [
+            ("missing", "is no other claim"),
+            ("host", "is no other claim"),
+            ("alone", "does not share"),
+            ("other", "does not share"),
+            ("cuts", "has a step of `power`"),
+        ] {
+            put("host", two, &format!("{wait}, {{ meanwhile = [\"area/guest\", \"area/{name}\"] }}"));
+            let shown = format!("{:#}", load(dir.path()).unwrap_err());
+            assert!(shown.contains(&format!("`area/{name}` {why}")) && shown.contains("host.toml:4:"), "{shown}");
+        }
+    }
+
     /// The keys that a type takes, out of the parser's own refusal of a wrong one.
     fn keys(text: &str) -> Vec<String> {
         let shown = format!("{:#}", read(text).unwrap_err());
@@ -506,7 +562,7 @@ off = true
             (keys("zzz = 1"), 7),
             (keys("cluster = { zzz = 1 }"), 3),
             (keys("[machines.worker]\nzzz = 1"), 12),
-            (keys(&format!("{step}steps = [{{ zzz = 1 }}]")), 15),
+            (keys(&format!("{step}steps = [{{ zzz = 1 }}]")), 16),
             (keys(&format!("{step}steps = [{{ link = {{ zzz = 1 }} }}]")), 6),
         ];
         for (keys, count) in cases {
