@@ -132,7 +132,8 @@ fn guests(claim: &Claim, claims: &[Claim]) -> Result<()> {
         let Act::Meanwhile(names) = &step.act else { continue };
         for name in names {
             let guest = claims.iter().find(|other| other.name == *name && other.name != claim.name);
-            let keeps = |guest: &Claim| !guest.steps.iter().any(|step| matches!(step.act, Act::Power(_) | Act::Meanwhile(_)));
+            let keeps =
+                |guest: &Claim| !guest.steps.iter().any(|step| matches!(step.act, Act::Power(_) | Act::Meanwhile(_)));
             let why = match guest {
                 None => "is no other claim",
                 Some(guest) if !guest.follows(claim) => "does not share these machines",
