@@ -117,6 +117,35 @@ pub fn paths(tree: &Tree) -> BTreeMap<String, Entry> {
     tree.iter().map(entry).collect()
 }
 
+/// What a mounted root must hold, as two digests that `find` and `sha256sum` can tell too: of every path with type, mode,
+/// owner and where a symbolic link goes (`%y%04m %U:%G %P %l`), and of every file's bytes (`sha256sum --zero`). Each line
+/// ends with a NUL, and the lines are sorted as bytes.
+#[must_use]
+pub fn seen_from_inside(paths: &BTreeMap<String, Entry>) -> [Sha256; 2] {
+    let digest = |mut lines: Vec<String>| {
+        lines.sort();
+        Sha256::of(lines.concat().as_bytes())
+    };
+    let tree = paths.iter().map(|(path, Entry { mode, owner, target, .. })| {
+        // A hard link is one of several names of a file, and none of them is the first.
+        let (mode, target) = match mode.strip_prefix('h') {
+            Some(bits) => (format!("f{bits}"), ""),
+            None => (mode.clone(), target.as_deref().unwrap_or_default()),
+        };
+        format!("{mode} {owner} {} {target}\0", &path[1..])
+    });
+    let files = paths.iter().filter_map(|(path, entry)| {
+        let (sha256, path) = (entry.sha256.or_else(|| linked(paths, entry)?.sha256)?, &path[1..]);
+        Some(format!("{sha256}  {path}\0"))
+    });
+    [digest(tree.collect()), digest(files.collect())]
+}
+
+/// The file that a hard link is another name of.
+fn linked<'a>(paths: &'a BTreeMap<String, Entry>, entry: &Entry) -> Option<&'a Entry> {
+    entry.mode.starts_with('h').then_some(entry.target.as_ref()?).and_then(|target| paths.get(&format!("/{target}")))
+}
+
 /// Whether a directory holds an image.
 #[must_use]
 pub fn stands(dir: &Path) -> bool {
@@ -219,5 +248,18 @@ mod tests {
         let text = manifest.to_text().unwrap();
         assert_eq!(Manifest::parse(&text).unwrap(), manifest);
         assert_eq!(text.lines().filter(|line| line.contains("deb x 1")).count(), 4);
+    }
+
+    #[test]
+    fn a_root_is_what_find_and_sha256sum_would_say_of_it() {
+        let mut tree = Tree::new();
+        let origin = std::sync::Arc::from("x");
+        tree.file("b", 0o4755, b"1", &origin).unwrap();
+        tree.symlink("a", "b", &origin).unwrap();
+        tree.put("c", crate::tree::Node::new(What::HardLink(b"b".to_vec()), 0o4755, &origin)).unwrap();
+        let one = Sha256::of(b"1");
+        let [found_tree, found_files] = seen_from_inside(&paths(&tree));
+        assert_eq!(found_tree, Sha256::of(b"d0755 0:0  \0f4755 0:0 b \0f4755 0:0 c \0l0777 0:0 a b\0"));
+        assert_eq!(found_files, Sha256::of(format!("{one}  b\0{one}  c\0").as_bytes()));
     }
 }

@@ -73,7 +73,9 @@ pub(super) fn subject(dir: &Path) -> Result<Subject> {
         let fault = Fault::new(Kind::Usage, format!("{} holds a container, which no claim boots", dir.display()));
         return Err(fault.hint("name a machine's image in the claim").into());
     };
-    let facts = [("root_hash", root_hash), ("listeners", manifest.listeners.join("\n"))];
+    let [tree, files] = manifest::seen_from_inside(&manifest.paths).map(|digest| digest.to_string());
+    let listeners = manifest.listeners.join("\n");
+    let facts = [("root_hash", root_hash), ("listeners", listeners), ("tree", tree), ("files", files)];
     Ok(Subject {
         raw: dir.join(format!("{}.raw", manifest.name)),
         manifest: digest,
