@@ -121,7 +121,7 @@ pub const ROLE: &[Table] = &[
                 "listeners",
                 "a list such as `udp 8472 kernel`",
                 false,
-                "Every socket beyond loopback that the role opens: protocol, port, process. The claims `boot/clean` and `docker/flannel` refuse any other.",
+                "Every socket beyond loopback that the role opens: protocol, port, process. The claims `boot/clean`, `docker/flannel` and `kubernetes/ready` refuse any other.",
             ),
             key("private", "a list of paths", false, "Files of `rootfs/` that only root may read, mode 0600."),
             key(
