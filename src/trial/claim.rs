@@ -30,9 +30,17 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether it can go on with the machines of another that held just before.
+    /// Whether it can go on with the machines of another that held just before. When those were powered on is all the
+    /// same to it, unless it says when itself.
     pub(super) fn follows(&self, other: &Self) -> bool {
-        self.shares && other.shares && self.cluster == other.cluster && self.machines == other.machines
+        let at_once = |member: &Member| member.start == Some(Duration::ZERO);
+        let alike = |(one, other): (&Member, &Member)| *one == Member { start: one.start, ..other.clone() };
+        self.shares
+            && other.shares
+            && self.cluster == other.cluster
+            && self.machines.len() == other.machines.len()
+            && self.machines.iter().all(at_once)
+            && self.machines.iter().zip(&other.machines).all(alike)
     }
 
     /// Whether another is tried in the midst of this one, on its machines.

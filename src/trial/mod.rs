@@ -253,6 +253,10 @@ mod tests {
         }
         let round = Round { claims: &claims, options: &options, report: &Silent, verdict: verdict(Vec::new()) };
         assert!(round.goes_on(&claims[2]) && !round.goes_on(&claims[1]));
+
+        let mut late = claims[4].clone();
+        late.machines[0].start = Some(std::time::Duration::from_secs(90));
+        assert!(claims[4].follows(&late) && !late.follows(&claims[4]) && !late.follows(&late));
     }
 
     /// Tries claims on real machines, where a developer names QEMU's unpacked packages and an image with systemd 257
