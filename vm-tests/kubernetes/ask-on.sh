@@ -7,9 +7,12 @@ while sleep 5; do
     for path in /readyz /api/v1/nodes/worker-1 /api/v1/nodes/worker-1/proxy/healthz; do
         code=$(curl --silent --output /run/answer --write-out '%{http_code}' --max-time 20 --cacert "$dir/ca.pem" \
             --cert "$dir/cert.pem" --key "$dir/key.pem" "https://$address:6443$path")
-        why=
-        if [ "$code" != 200 ]; then why=$(tr -d '\n' </run/answer | cut -c1-300); fi
-        echo "$(date +%T) $path $code${why:+ $why}" >>/run/answers
+        line="$(date +%T) $path $code"
+        if [ "$code" != 200 ]; then
+            line="$line $(tr -d '\n' </run/answer | cut -c1-300)"
+            echo "$line" >/dev/console
+        fi
+        echo "$line" >>/run/answers
     done
 done
 END
