@@ -126,17 +126,18 @@ pub fn seen_from_inside(paths: &BTreeMap<String, Entry>) -> [Sha256; 2] {
         lines.sort();
         Sha256::of(lines.concat().as_bytes())
     };
+    let inside = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
     let tree = paths.iter().map(|(path, Entry { mode, owner, target, .. })| {
         // A hard link is one of several names of a file, and none of them is the first.
         let (mode, target) = match mode.strip_prefix('h') {
             Some(bits) => (format!("f{bits}"), ""),
             None => (mode.clone(), target.as_deref().unwrap_or_default()),
         };
-        format!("{mode} {owner} {} {target}\0", &path[1..])
+        format!("{mode} {owner} {} {target}\0", inside(path))
     });
     let files = paths.iter().filter_map(|(path, entry)| {
-        let (sha256, path) = (entry.sha256.or_else(|| linked(paths, entry)?.sha256)?, &path[1..]);
-        Some(format!("{sha256}  {path}\0"))
+        let sha256 = entry.sha256.or_else(|| linked(paths, entry)?.sha256)?;
+        Some(format!("{sha256}  {}\0", inside(path)))
     });
     [digest(tree.collect()), digest(files.collect())]
 }
