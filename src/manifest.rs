@@ -126,25 +126,16 @@ pub fn seen_from_inside(paths: &BTreeMap<String, Entry>) -> [Sha256; 2] {
         lines.sort();
         Sha256::of(lines.concat().as_bytes())
     };
-    let inside = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
-    let tree = paths.iter().map(|(path, Entry { mode, owner, target, .. })| {
-        // A hard link is one of several names of a file, and none of them is the first.
-        let (mode, target) = match mode.strip_prefix('h') {
-            Some(bits) => (format!("f{bits}"), ""),
-            None => (mode.clone(), target.as_deref().unwrap_or_default()),
-        };
-        format!("{mode} {owner} {} {target}\0", inside(path))
-    });
-    let files = paths.iter().filter_map(|(path, entry)| {
-        let sha256 = entry.sha256.or_else(|| linked(paths, entry)?.sha256)?;
-        Some(format!("{sha256}  {}\0", inside(path)))
-    });
-    [digest(tree.collect()), digest(files.collect())]
-}
-
-/// The file that a hard link is another name of.
-fn linked<'a>(paths: &'a BTreeMap<String, Entry>, entry: &Entry) -> Option<&'a Entry> {
-    entry.mode.starts_with('h').then_some(entry.target.as_ref()?).and_then(|target| paths.get(&format!("/{target}")))
+    let (mut tree, mut files) = (Vec::new(), Vec::new());
+    for (path, entry) in paths {
+        // A hard link is another name of its file: that one's mode and owner are what is seen.
+        let other = entry.target.as_ref().filter(|_| entry.mode.starts_with('h'));
+        let entry = other.and_then(|target| paths.get(&format!("/{target}"))).unwrap_or(entry);
+        let (path, target) = (path.trim_start_matches('/'), entry.target.as_deref().unwrap_or_default());
+        tree.push(format!("{} {} {path} {target}\0", entry.mode, entry.owner));
+        files.extend(entry.sha256.map(|sha256| format!("{sha256}  {path}\0")));
+    }
+    [digest(tree), digest(files)]
 }
 
 /// Whether a directory holds an image.
