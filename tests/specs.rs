@@ -398,12 +398,27 @@ fn a_broken_lock_is_refused_at_its_place() {
 #[test]
 fn our_own_specs_and_roles_are_sound() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for entry in fs::read_dir(root.join("image-specs")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            spec::load(&path, &root.join("overlays")).unwrap();
+    for house in [root.to_owned(), root.join("ci/suite")] {
+        for entry in fs::read_dir(house.join("image-specs")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                spec::load(&path, &house.join("overlays")).unwrap();
+            }
         }
     }
+}
+
+#[test]
+fn workers_for_tests_are_the_worker_and_one_role_more() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let plain = |path: &str, more: &str| {
+        let text = fs::read_to_string(root.join(path)).unwrap();
+        let told = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("name = "));
+        told.map(|line| line.replace(more, "")).collect::<Vec<_>>()
+    };
+    let worker = plain("image-specs/worker.toml", "");
+    assert_eq!(plain("image-specs/lab-worker.toml", ", \"samples\""), worker);
+    assert_eq!(plain("ci/suite/image-specs/worker.toml", ", \"suite\""), worker);
 }
 
 #[test]

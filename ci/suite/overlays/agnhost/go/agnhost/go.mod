@@ -1,0 +1,1 @@
+../../../../../../overlays/kubernetes/go/kubernetes/go.mod
