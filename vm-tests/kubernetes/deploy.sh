@@ -41,3 +41,7 @@ END
 ctl wait --for=condition=Ready --timeout=30s pod/hosted pod/toolbox
 ctl rollout status --timeout=30s deployment/my-nginx
 ctl -n kube-system rollout status --timeout=30s deployment/coredns
+# Its two pods stand on two nodes, whichever worker was first.
+nodes=$(ctl -n kube-system get pods -l k8s-app=kube-dns -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | sort -u)
+[ "$nodes" = "worker-1
+worker-2" ]
