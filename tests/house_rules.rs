@@ -104,17 +104,23 @@ fn every_module_says_what_it_is_for() {
 
 #[test]
 fn every_role_has_its_page_and_every_spec_its_lock() {
-    for entry in fs::read_dir(root().join("overlays")).unwrap() {
-        let dir = entry.unwrap().path();
-        for file in ["role.toml", "README.md"] {
-            assert!(dir.join(file).is_file(), "{} lacks {file}", dir.display());
+    for house in [root().to_owned(), root().join("ci/suite")] {
+        for entry in fs::read_dir(house.join("overlays")).unwrap() {
+            let dir = entry.unwrap().path();
+            for file in ["role.toml", "README.md"] {
+                assert!(dir.join(file).is_file(), "{} lacks {file}", dir.display());
+            }
         }
-    }
-    for entry in fs::read_dir(root().join("image-specs")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            assert!(path.with_extension("lock").is_file(), "{} is not locked", path.display());
-            assert!(fs::read_to_string(&path).unwrap().lines().count() <= 60, "{} is over 60 lines", path.display());
+        for entry in fs::read_dir(house.join("image-specs")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                assert!(path.with_extension("lock").is_file(), "{} is not locked", path.display());
+                assert!(
+                    fs::read_to_string(&path).unwrap().lines().count() <= 60,
+                    "{} is over 60 lines",
+                    path.display()
+                );
+            }
         }
     }
 }
