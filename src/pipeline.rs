@@ -101,7 +101,7 @@ pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Resu
                 }
                 spec::Kind::Container(kind) => {
                     let tree = assemble::container(fetched, kind, cx.report)?;
-                    let archive = image::archive::build(locked.spec(), kind, &tree, work, cx.report)?;
+                    let archive = image::archive::build(locked.spec(), kind, &tree, work, &cx.store, cx.report)?;
                     of_container(locked, kind, &tree, archive)?
                 }
             };

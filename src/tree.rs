@@ -316,6 +316,36 @@ impl Tree {
         }
     }
 
+    /// The digest of all that the tree is, origins aside; no content is read for it.
+    #[must_use]
+    pub fn digest(&self) -> Sha256 {
+        let mut told = Vec::new();
+        let mut say = |kind: u8, value: &[u8]| {
+            told.push(kind);
+            told.extend_from_slice(&(value.len() as u64).to_le_bytes());
+            told.extend_from_slice(value);
+        };
+        for (path, node) in &self.nodes {
+            say(b'/', path);
+            say(b'm', format!("{:o} {} {}", node.mode, node.uid, node.gid).as_bytes());
+            node.xattrs.iter().for_each(|(name, value)| {
+                say(b'x', name);
+                say(b'=', value);
+            });
+            match &node.what {
+                What::Directory => say(b'd', b""),
+                What::File(content) => say(b'f', format!("{} {}", content.digest, content.size).as_bytes()),
+                What::Symlink(target) => say(b'l', target),
+                What::HardLink(target) => say(b'h', target),
+                What::CharDevice(major, minor) => say(b'c', format!("{major} {minor}").as_bytes()),
+                What::BlockDevice(major, minor) => say(b'b', format!("{major} {minor}").as_bytes()),
+                What::Fifo => say(b'p', b""),
+                What::Socket => say(b's', b""),
+            }
+        }
+        Sha256::of(&told)
+    }
+
     fn make_parents(&mut self, path: &[u8], origin: &Arc<str>) -> Result<()> {
         for (at, _) in path.iter().enumerate().filter(|(_, c)| **c == b'/') {
             let parent = &path[..at];
@@ -403,6 +433,39 @@ mod tests {
         assert_eq!(below, [b"a/b".to_vec()]);
         assert!(tree.remove("a"));
         assert_eq!(tree.get("a/b"), None);
+    }
+
+    #[test]
+    fn the_digest_is_of_all_but_the_origins() {
+        let tree = || {
+            let mut tree = Tree::new();
+            tree.file("a/file", 0o644, b"1", &origin()).unwrap();
+            tree.symlink("link", "a", &origin()).unwrap();
+            tree
+        };
+        let (plain, changes): (_, [fn(&mut Tree); 8]) = (
+            tree().digest(),
+            [
+                |tree| tree.get_mut("a/file").unwrap().mode = 0o600,
+                |tree| tree.get_mut("a/file").unwrap().uid = 1,
+                |tree| tree.get_mut("a").unwrap().gid = 1,
+                |tree| drop(tree.get_mut("a").unwrap().xattrs.insert(b"user.a".to_vec(), Vec::new())),
+                |tree| tree.file("a/file", 0o644, b"2", &origin()).unwrap(),
+                |tree| tree.symlink("link", "b", &origin()).unwrap(),
+                |tree| tree.put("link", Node::new(What::HardLink(b"a".to_vec()), 0o777, &origin())).unwrap(),
+                |tree| assert!(tree.remove("link")),
+            ],
+        );
+        let mut digests = std::collections::BTreeSet::from([plain]);
+        for change in changes {
+            let mut changed = tree();
+            change(&mut changed);
+            digests.insert(changed.digest());
+        }
+        assert_eq!(digests.len(), 9);
+        let mut other = tree();
+        other.get_mut("a").unwrap().origin = Arc::from("somewhere else");
+        assert_eq!(other.digest(), plain);
     }
 
     #[test]

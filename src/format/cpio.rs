@@ -2,7 +2,6 @@
 //!
 //! Format: `Documentation/driver-api/early-userspace/buffer-format.rst` of Linux.
 
-use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::tree::{Content, Node, Tree, What, show};
 use cpio::newc::{Builder, trailer};
@@ -13,35 +12,10 @@ use std::io::Write as _;
 const LEVEL: i32 = 3;
 
 /// Names [`archive`] and [`compress`] with all that decides their result besides the tree and the epoch, for whoever
-/// keeps results by [`digest`]. A test holds the archive's bytes to the first number.
+/// keeps results by [`Tree::digest`]. A test holds the archive's bytes to the first number.
 #[must_use]
 pub fn version() -> String {
     format!("initrd-2-zstd-{}", zstd::zstd_safe::version_number())
-}
-
-/// The digest of all that decides an archive; no file is read for it.
-///
-/// # Errors
-/// [`Kind::Internal`] never in practice: nothing is written anywhere.
-pub fn digest(tree: &Tree, epoch: u64) -> Result<Sha256> {
-    let mut all = Hashing::new(std::io::sink());
-    let mut say = |path: &[u8], node: &Node| {
-        write!(all, "{} {:o} ", path.len(), node.mode)?;
-        all.write_all(path)?;
-        match &node.what {
-            What::Directory => write!(all, "d"),
-            What::File(content) => write!(all, "f {} {}", content.digest, content.size),
-            What::Symlink(target) => write!(all, "l {} ", target.len()).and_then(|()| all.write_all(target)),
-            What::HardLink(target) => write!(all, "h {} ", target.len()).and_then(|()| all.write_all(target)),
-            What::CharDevice(major, minor) => write!(all, "c {major} {minor}"),
-            What::BlockDevice(major, minor) => write!(all, "b {major} {minor}"),
-            What::Fifo => write!(all, "p"),
-            What::Socket => write!(all, "s"),
-        }
-    };
-    let told = tree.iter().try_for_each(|(path, node)| say(path, node));
-    told.and_then(|()| write!(all, "epoch {epoch}")).blame(Kind::Internal, || "naming an initrd".into())?;
-    Ok(all.finish().1)
 }
 
 /// Compresses an archive as one zstd frame (the kernel needs `CONFIG_RD_ZSTD`).
@@ -189,6 +163,7 @@ fn count_links(tree: &Tree) -> Result<HashMap<&[u8], u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256;
     use std::sync::Arc;
 
     fn tree() -> Tree {
@@ -245,30 +220,6 @@ mod tests {
             Sha256::of(&archive(&tree(), 77).unwrap()).to_string(),
             "9cb50da09391b8d0f1db7c400eaeac418137965e51806a802c91a569e43fa036"
         );
-    }
-
-    #[test]
-    fn trees_have_one_digest_if_they_have_one_archive() {
-        let origin = Arc::from("test");
-        let digests = |tree: &Tree, epoch| (digest(tree, epoch).unwrap(), Sha256::of(&archive(tree, epoch).unwrap()));
-        let base = digests(&tree(), 77);
-        assert_eq!(digests(&tree(), 77), base);
-        let changes: [&dyn Fn(&mut Tree); 6] = [
-            &|tree| tree.file("usr/bin/init", 0o755, "#!inix", &origin).unwrap(),
-            &|tree| tree.file("usr/bin/init", 0o700, "#!init", &origin).unwrap(),
-            &|tree| tree.symlink("init", "usr/bin/inix", &origin).unwrap(),
-            &|tree| tree.put("a-link", Node::new(What::Fifo, 0, &origin)).unwrap(),
-            &|tree| tree.put("dev/console", Node::new(What::CharDevice(5, 2), 0o600, &origin)).unwrap(),
-            &|tree| tree.directory("new", 0o755, &origin).unwrap(),
-        ];
-        for (at, change) in changes.iter().enumerate() {
-            let mut tree = tree();
-            change(&mut tree);
-            let changed = digests(&tree, 77);
-            assert!(changed.0 != base.0 && changed.1 != base.1, "change {at}");
-        }
-        let later = digests(&tree(), 78);
-        assert!(later.0 != base.0 && later.1 != base.1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::format::oci::{self, Config, Nothing};
 use crate::manifest::Output;
 use crate::report::{Report, Stage};
 use crate::spec::{Container, Spec};
+use crate::store::Store;
 use crate::sys::region;
 use crate::tree::Tree;
 use std::io::BufWriter;
@@ -20,14 +21,24 @@ pub struct Archive {
     pub output: Output,
 }
 
-/// Writes `<name>.oci.tar` into a directory.
+/// Writes `<name>.oci.tar` into a directory. The compressed layer is kept in the store, and decides nothing: the file is
+/// the same without it.
 ///
 /// # Errors
 /// [`Kind::Build`] for a path that a layer cannot hold, [`Kind::Integrity`] when content was damaged in the store,
 /// [`Kind::Environment`] when the file cannot be written.
-pub fn build(spec: &Spec, container: &Container, tree: &Tree, dir: &Path, report: &dyn Report) -> Result<Archive> {
+pub fn build(
+    spec: &Spec,
+    container: &Container,
+    tree: &Tree,
+    dir: &Path,
+    store: &Store,
+    report: &dyn Report,
+) -> Result<Archive> {
     let stage = Stage::start(report, format!("image {}", spec.name), None, "");
-    let layer = oci::layer(tree, spec.epoch)?;
+    let make = || Ok(oci::layer(tree, spec.epoch)?.into_parts());
+    let layer = store.memo(&oci::layer_version(), &super::keyed(tree, spec.epoch), make)?;
+    let layer = oci::Layer::from_parts(layer)?;
     let file = format!("{}.oci.tar", spec.name);
     let path = dir.join(&file);
     let mut sink = Hashing::new(BufWriter::new(region::create(&path)?));

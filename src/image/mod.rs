@@ -17,6 +17,7 @@ mod disk;
 
 pub use contents::{Part, contents};
 
+use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result};
 use crate::format::gpt::{Partition, Role};
 use crate::format::verity::RootHash;
@@ -140,7 +141,12 @@ fn pack(content: &Content, version: &str, store: &Store) -> Result<erofs::Body> 
 /// The compressed initrd, made at most once for the same tree: none of its files is read again.
 fn initrd(recipe: &Recipe<'_>, store: &Store) -> Result<Vec<u8>> {
     let make = || cpio::compress(&cpio::archive(recipe.initrd, recipe.epoch)?);
-    store.memo_bytes(&cpio::version(), &cpio::digest(recipe.initrd, recipe.epoch)?, make)
+    store.memo_bytes(&cpio::version(), &keyed(recipe.initrd, recipe.epoch), make)
+}
+
+/// All that decides an archive of a tree, besides the function that makes it.
+fn keyed(tree: &Tree, epoch: u64) -> Sha256 {
+    Sha256::of(format!("{} {epoch}", tree.digest()).as_bytes())
 }
 
 /// `roothash=` makes systemd find and check the root; the rest is the recipe's.

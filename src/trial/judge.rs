@@ -7,13 +7,13 @@ use crate::lab::{Ending, interrupt, pattern};
 use std::time::{Duration, Instant};
 
 /// How long units may stay `activating` before they count as stuck.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_secs(180);
 /// How long a machine may take to power itself off under TCG.
-const POWER_OFF: Duration = Duration::from_secs(120);
+const POWER_OFF: Duration = Duration::from_secs(300);
 /// How long a machine whose boot failed may take until it can be asked why.
-const COME_UP: Duration = Duration::from_secs(60);
+const COME_UP: Duration = Duration::from_secs(180);
 /// For a look into a guest.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(180);
 /// Lines of the console that are shown.
 const TAIL: usize = 40;
 

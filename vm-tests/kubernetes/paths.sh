@@ -13,7 +13,12 @@ node=$(ip -o -4 address show dev flannel.1 | sed 's/.* inet \([0-9.]*\).*/\1/')
 pod=$(ctr -n k8s.io containers list -q 'labels."io.kubernetes.container.name"==echo')
 in_pod() { ctr -n k8s.io task exec --exec-id "path-$$-$1" "$pod" sh -c "$2"; }
 
+# By a service it is the pod's own address too, unless the spec has all of that masqueraded.
+by_service=$mine
+if grep -q 'masqueradeAll: true' /etc/kubernetes/kube-proxy.yaml; then by_service=$node; fi
+
 for to in "$theirs" "$service"; do
+    if [ "$to" = "$service" ]; then mine=$by_service; fi
     want "$(in_pod "peer-$to" "socat -t 10 - TCP4:$to:7000 </dev/null")" "$mine" "a pod, as $to sees it"
     want "$(socat -t 10 - "TCP4:$to:7000" </dev/null)" "$node" "a node, as $to sees it"
     # IP and UDP headers are 28 bytes; 2 forbids to fragment.

@@ -125,7 +125,7 @@ fn docker_is_led_to_the_same_configuration_and_layer() {
 fn a_layer_holds_the_tree_in_order_with_its_owners() {
     let packed = layer(&tree(), EPOCH).unwrap();
     assert_eq!(packed, layer(&tree(), EPOCH).unwrap());
-    let tar = zstd::decode_all(packed.bytes.as_slice()).unwrap();
+    let tar = zstd::decode_all(packed.bytes.as_ref()).unwrap();
     let mut found = Vec::new();
     for entry in tar::Archive::new(tar.as_slice()).entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -146,13 +146,40 @@ fn a_layer_holds_the_tree_in_order_with_its_owners() {
     assert_eq!((found[3].1, found[3].2, found[3].5), (0o640, (65_532, 100_000), 1));
 }
 
+/// Whoever changes what a layer holds changes the number in [`layer_version`], and then this digest.
+#[test]
+fn the_layer_is_that_of_its_version_and_survives_being_kept() {
+    assert!(layer_version().starts_with("layer-1-"));
+    let packed = layer(&tree(), EPOCH).unwrap();
+    let diff_id = "56781eedb3ccc9dbf75a1946f7ee54a4a901acb8a63c595fc3be398d0960ec4a";
+    assert_eq!(packed.diff_id.to_string(), diff_id);
+    assert_eq!(Layer::from_parts(packed.clone().into_parts()).unwrap(), packed);
+    assert!(Layer::from_parts(vec![packed.bytes.clone()]).is_err());
+    assert!(Layer::from_parts(vec![packed.bytes.clone(), packed.bytes]).is_err());
+}
+
+/// zstd cuts 40 MiB into several jobs.
+#[test]
+fn the_number_of_threads_does_not_show() {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 28) as u8
+    };
+    let mut tree = Tree::new();
+    tree.file("big", 0o644, (0..40 << 20).map(|_| next()).collect::<Vec<_>>(), &origin()).unwrap();
+    let one = layer_by(1, &tree, EPOCH).unwrap();
+    assert_eq!(layer_by(3, &tree, EPOCH).unwrap(), one);
+    assert_eq!(Sha256::of(&zstd::decode_all(one.bytes.as_ref()).unwrap()), one.diff_id);
+}
+
 #[test]
 fn long_names_and_targets_come_back_whole() {
     let (path, target) = (["d"; 60].join("/") + "/file", "../".repeat(60) + "x");
     let mut tree = Tree::new();
     tree.file(&path, 0o644, "1", &origin()).unwrap();
     tree.symlink(&format!("{path}.link"), &target, &origin()).unwrap();
-    let tar = zstd::decode_all(layer(&tree, EPOCH).unwrap().bytes.as_slice()).unwrap();
+    let tar = zstd::decode_all(layer(&tree, EPOCH).unwrap().bytes.as_ref()).unwrap();
     let mut archive = tar::Archive::new(tar.as_slice());
     let last: Vec<_> = archive.entries().unwrap().map(Result::unwrap).skip(60).collect();
     assert_eq!(last[0].path().unwrap().as_os_str().as_bytes(), path.as_bytes());
