@@ -14,4 +14,4 @@ if from_box -c 1 -s $((FLANNEL_MTU - 27)) "$1"; then
     exit 1
 fi
 [ "$(docker exec box sh -c "curl --silent --fail --max-time 30 http://$1:8080/bulk | sha256sum")" = "$3  -" ]
-docker exec box curl --silent --insecure --max-time 20 "https://$address_controller:8443/health" | grep '"ok"'
+docker exec box curl --silent --insecure --max-time 60 "https://$address_controller:8443/health" | grep '"ok"'

@@ -7,7 +7,7 @@ cat >/run/ask-on <<'END'
 dir=/var/lib/nodelith/certificates/kubernetes-admin
 read -r address </run/nodelith/address
 ask() {
-    code=$(curl --silent --output /run/answer --write-out '%{http_code}' --max-time 20 --cacert "$dir/ca.pem" \
+    code=$(curl --silent --output /run/answer --write-out '%{http_code}' --max-time 60 --cacert "$dir/ca.pem" \
         --cert "$dir/cert.pem" --key "$dir/key.pem" "https://$address:6443$1")
     line="$(date +%T) $1 $code"
     if [ "$code" != 200 ]; then

@@ -11,7 +11,7 @@ ask() {
     dir=/var/lib/nodelith/certificates/$1
     shift
     [ "$dir" = /var/lib/nodelith/certificates/ ] || set -- --cert "$dir/cert.pem" --key "$dir/key.pem"
-    curl -sk -o /dev/null -w '%{http_code}' --max-time 20 "$@" "https://$address:10250/pods" || true
+    curl -sk -o /dev/null -w '%{http_code}' --max-time 60 "$@" "https://$address:10250/pods" || true
 }
 given() { grep -c "$1" "$config" || true; }
 

@@ -1,7 +1,7 @@
 # The service's virtual address answers on a worker, and the API server behind its own, by the rules of nftables.
 set -eu
 ask() {
-    code=$(curl -sk -o /dev/null -w '%{http_code}' --max-time 10 "$1") || true
+    code=$(curl -sk -o /dev/null -w '%{http_code}' --max-time 60 "$1") || true
     [ "$code" = 200 ] || { echo "$1: $code"; ip route; nft list ruleset | grep -c . ; exit 1; }
 }
 ask http://10.32.0.80/healthz
