@@ -28,6 +28,11 @@ const LEVEL: i32 = 12;
 /// would hold more of it in memory at once.
 const THREADS: u32 = 2;
 
+/// Bytes of a file that are read at once.
+const PIECE: usize = 1 << 20;
+/// What entries of a tar are filled up to, in bytes.
+const BLOCK: u64 = 512;
+
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -219,14 +224,14 @@ fn append<'a>(
         }
         _ => (path, node),
     };
-    let (entry, bytes, link) = match &node.what {
-        What::Directory => (EntryType::Directory, Vec::new(), None),
-        What::Symlink(target) => (EntryType::Symlink, Vec::new(), Some(target.as_slice())),
+    let (entry, content, link) = match &node.what {
+        What::Directory => (EntryType::Directory, None, None),
+        What::Symlink(target) => (EntryType::Symlink, None, Some(target.as_slice())),
         What::File(content) => match firsts.get(original) {
-            Some(first) => (EntryType::Link, Vec::new(), Some(*first)),
+            Some(first) => (EntryType::Link, None, Some(*first)),
             None => {
                 firsts.insert(original, path);
-                (EntryType::Regular, content.read()?, None)
+                (EntryType::Regular, Some(content), None)
             }
         },
         What::HardLink(_) | What::CharDevice(..) | What::BlockDevice(..) | What::Fifo | What::Socket => {
@@ -239,7 +244,7 @@ fn append<'a>(
     header.set_uid(node.uid.into());
     header.set_gid(node.gid.into());
     header.set_mtime(epoch);
-    header.set_size(bytes.len() as u64);
+    header.set_size(content.map_or(0, |content| content.size));
     let mut records = names(&mut header, path, link)?;
     for (key, value) in &node.xattrs {
         let key = std::str::from_utf8(key).blame(Kind::Build, || "reading an attribute's name".into())?;
@@ -249,7 +254,13 @@ fn append<'a>(
     tar.append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), value.as_slice())))
         .blame(Kind::Internal, doing)?;
     header.set_cksum();
-    tar.append(&header, bytes.as_slice()).blame(Kind::Internal, doing)
+    let out = tar.get_mut();
+    out.write_all(header.as_bytes()).blame(Kind::Internal, doing)?;
+    let Some(content) = content else { return Ok(()) };
+    // In pieces: the compressor's threads hold enough of it already. A damaged content ends in an error, and no layer.
+    content.read_by(PIECE, |piece| out.write_all(&piece).blame(Kind::Internal, doing))?;
+    let padding = usize::try_from(content.size.next_multiple_of(BLOCK) - content.size)?;
+    out.write_all(&[0; BLOCK as usize][..padding]).blame(Kind::Internal, doing)
 }
 
 /// Puts a path and a link's target into the header; what does not fit becomes a pax record.
