@@ -443,19 +443,17 @@ mod tests {
             tree.symlink("link", "a", &origin()).unwrap();
             tree
         };
-        let (plain, changes): (_, [fn(&mut Tree); 8]) = (
-            tree().digest(),
-            [
-                |tree| tree.get_mut("a/file").unwrap().mode = 0o600,
-                |tree| tree.get_mut("a/file").unwrap().uid = 1,
-                |tree| tree.get_mut("a").unwrap().gid = 1,
-                |tree| drop(tree.get_mut("a").unwrap().xattrs.insert(b"user.a".to_vec(), Vec::new())),
-                |tree| tree.file("a/file", 0o644, b"2", &origin()).unwrap(),
-                |tree| tree.symlink("link", "b", &origin()).unwrap(),
-                |tree| tree.put("link", Node::new(What::HardLink(b"a".to_vec()), 0o777, &origin())).unwrap(),
-                |tree| assert!(tree.remove("link")),
-            ],
-        );
+        let plain = tree().digest();
+        let changes: [fn(&mut Tree); 8] = [
+            |tree| tree.get_mut("a/file").unwrap().mode = 0o600,
+            |tree| tree.get_mut("a/file").unwrap().uid = 1,
+            |tree| tree.get_mut("a").unwrap().gid = 1,
+            |tree| drop(tree.get_mut("a").unwrap().xattrs.insert(b"user.a".to_vec(), Vec::new())),
+            |tree| tree.file("a/file", 0o644, b"2", &origin()).unwrap(),
+            |tree| tree.symlink("link", "b", &origin()).unwrap(),
+            |tree| tree.put("link", Node::new(What::HardLink(b"a".to_vec()), 0o777, &origin())).unwrap(),
+            |tree| assert!(tree.remove("link")),
+        ];
         let mut digests = std::collections::BTreeSet::from([plain]);
         for change in changes {
             let mut changed = tree();

@@ -223,6 +223,28 @@ mod tests {
     }
 
     #[test]
+    fn trees_have_one_digest_if_they_have_one_archive() {
+        let origin = Arc::from("test");
+        let digests = |tree: &Tree| (tree.digest(), Sha256::of(&archive(tree, 77).unwrap()));
+        let base = digests(&tree());
+        assert_eq!(digests(&tree()), base);
+        let changes: [&dyn Fn(&mut Tree); 6] = [
+            &|tree| tree.file("usr/bin/init", 0o755, "#!inix", &origin).unwrap(),
+            &|tree| tree.file("usr/bin/init", 0o700, "#!init", &origin).unwrap(),
+            &|tree| tree.symlink("init", "usr/bin/inix", &origin).unwrap(),
+            &|tree| tree.put("a-link", Node::new(What::Fifo, 0, &origin)).unwrap(),
+            &|tree| tree.put("dev/console", Node::new(What::CharDevice(5, 2), 0o600, &origin)).unwrap(),
+            &|tree| tree.directory("new", 0o755, &origin).unwrap(),
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut tree = tree();
+            change(&mut tree);
+            let changed = digests(&tree);
+            assert!(changed.0 != base.0 && changed.1 != base.1, "change {at}");
+        }
+    }
+
+    #[test]
     fn compressed_is_the_same_archive() {
         let plain = archive(&tree(), 1).unwrap();
         let packed = compress(&archive(&tree(), 1).unwrap()).unwrap();

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "damages files of the store, and runs a process to be killed")]
 
-use super::{Image, Recipe, build};
+use super::{Image, Recipe, build, keyed};
 use crate::digest::Sha256;
 use crate::error::{Kind, kind_of};
 use crate::format::gpt::{Role, SECTOR};
@@ -117,6 +117,15 @@ fn equal_recipes_give_equal_files_and_others_do_not() {
     assert_ne!(one.root_hash, other.root_hash);
     assert_ne!(one.disk, other.disk);
     assert!(one.partitions.iter().zip(&other.partitions).all(|(one, other)| one.uuid != other.uuid));
+}
+
+/// Archives hold time stamps, so what was kept for another epoch is not theirs.
+#[test]
+fn what_is_kept_is_of_one_tree_and_one_epoch() {
+    let (root, initrd) = trees("a");
+    assert_eq!(keyed(&root, 77), keyed(&trees("a").0, 77));
+    assert_ne!(keyed(&root, 77), keyed(&root, 78));
+    assert_ne!(keyed(&root, 77), keyed(&initrd, 77));
 }
 
 #[test]
