@@ -13,7 +13,7 @@ const POWER_OFF: Duration = Duration::from_secs(300);
 /// How long a machine whose boot failed may take until it can be asked why.
 const COME_UP: Duration = Duration::from_secs(180);
 /// For a look into a guest.
-const LOOK: Duration = Duration::from_secs(180);
+pub(super) const LOOK: Duration = Duration::from_secs(180);
 /// Lines of the console that are shown.
 const TAIL: usize = 40;
 

@@ -2,12 +2,10 @@
 
 use super::bench::{Bench, Outcome, Stop, assignments};
 use super::claim::{Act, Compare, Power, Run, STEP_BOUND, Step};
-use super::judge;
+use super::judge::{self, LOOK};
 use crate::lab::{Answer, pattern, switch};
 use std::time::{Duration, Instant};
 
-/// For a question to systemd.
-const LOOK: Duration = Duration::from_secs(180);
 /// How often systemd and scripts are asked again; each question costs a translated guest about half a second.
 const AGAIN: Duration = Duration::from_secs(2);
 
