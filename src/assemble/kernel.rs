@@ -8,11 +8,13 @@ use crate::digest::Hashing;
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::store::Store;
 use crate::sys::{cmd, fs};
-use crate::tree::{Content, Tree, What, show};
+use crate::tree::{Content, Node, Tree, What, show};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -106,7 +108,7 @@ impl Kernel {
     /// # Errors
     /// [`Kind::Build`] when a module is damaged or `depmod` fails, [`Kind::Environment`] when writing fails.
     pub(super) fn index(&self, kmod: &Kmod<'_>) -> Result<Index> {
-        let files = kmod.depmod(self, |_| true)?;
+        let files = kmod.depmod(&self.release, self.modules.iter())?;
         let read = |name: &str| files.get(name).map_or_else(String::new, |b| String::from_utf8_lossy(b).into_owned());
         let builtin = self.modules.content(format!("{MODULES}/{}/modules.builtin", self.release));
         let builtin = builtin.map(Content::read).transpose()?.unwrap_or_default();
@@ -124,26 +126,27 @@ impl Kernel {
     /// [`Kind::Spec`] for a name that is neither a module nor built into the kernel; else as [`Kernel::index`].
     pub(super) fn select(&self, index: &Index, wanted: &BTreeSet<String>, kmod: &Kmod<'_>) -> Result<Tree> {
         let kept = index.closure(wanted, &self.release)?;
-        let tables = kmod.depmod(self, |name| kept.contains(name))?;
-        let origin: Arc<str> = Arc::from("assemble modules");
-        let base = format!("{MODULES}/{}", self.release);
-        let mut out = Tree::new();
-        for (path, node) in
-            self.modules.iter().filter(|(path, _)| module(path).is_some_and(|name| kept.contains(&name)))
-        {
+        let chosen = self.modules.iter().filter(|(path, _)| module(path).is_none_or(|name| kept.contains(&name)));
+        let unpacked = chosen.collect::<Vec<_>>().into_par_iter().with_max_len(1).map(|(path, node)| {
             let mut node = node.clone();
-            if let What::File(content) = &node.what {
+            if let What::File(content) = &node.what
+                && module(path).is_some()
+            {
                 // xz costs more than all the rest of assembling.
                 let bytes = kmod.store.memo_bytes("module-1", &content.digest, || decode(path, content))?;
                 node.what = What::File(Content::from_bytes(bytes));
             }
-            let path = show(path);
-            let end = path.rfind(".ko").map_or(path.len(), |at| at + 3);
-            out.put(&path[..end], node)?;
-        }
-        for name in ["modules.builtin", "modules.builtin.modinfo"] {
-            if let Some(node) = self.modules.get(format!("{base}/{name}")) {
-                out.put(format!("{base}/{name}"), node.clone())?;
+            Ok((loaded(path), node))
+        });
+        let unpacked = unpacked.collect::<Result<Vec<_>>>()?;
+        let tables = kmod.depmod(&self.release, unpacked.iter().map(|(path, node)| (*path, node)))?;
+        let origin: Arc<str> = Arc::from("assemble modules");
+        let base = format!("{MODULES}/{}", self.release);
+        let builtin = ["modules.builtin", "modules.builtin.modinfo"].map(|name| format!("{base}/{name}").into_bytes());
+        let mut out = Tree::new();
+        for (path, node) in unpacked {
+            if module(path).is_some() || builtin.iter().any(|name| name == path) {
+                out.put(path, node)?;
             }
         }
         for (name, bytes) in tables {
@@ -244,15 +247,24 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
+/// How modules' files may be packed.
+const PACKED: [&str; 2] = [".xz", ".zst"];
+
 /// The module's name in a path that ends in `.ko`, perhaps compressed.
 fn file_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
-    let stem = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().find_map(|end| file.strip_suffix(end))?;
-    Some(normal(stem))
+    let file = PACKED.iter().find_map(|end| file.strip_suffix(end)).unwrap_or(file);
+    Some(normal(file.strip_suffix(".ko")?))
 }
 
 fn module(path: &[u8]) -> Option<String> {
     file_name(std::str::from_utf8(path).ok()?)
+}
+
+/// The path of a module as the kernel loads it, or of any other file as it is.
+fn loaded(path: &[u8]) -> &[u8] {
+    let packed = PACKED.iter().filter(|_| module(path).is_some());
+    packed.copied().find_map(|end| path.strip_suffix(end.as_bytes())).unwrap_or(path)
 }
 
 /// A module as the kernel loads it, or any other file as it is.
@@ -293,23 +305,25 @@ const TABLES: [&str; 12] = [
 
 impl Kmod<'_> {
     /// What `depmod` says of some modules: its tables by name, worked out at most once for the same modules.
-    fn depmod(&self, kernel: &Kernel, keep: impl Fn(&str) -> bool + Sync) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+    fn depmod<'t>(
+        &self,
+        release: &str,
+        modules: impl Iterator<Item = (&'t [u8], &'t Node)>,
+    ) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         let mut files = Vec::new();
         let mut hashing = Hashing::new(std::io::sink());
         let doing = || "naming modules".to_owned();
         // The last part of its path is the digest of kmod's packages.
-        writeln!(hashing, "{:?} {}", self.root.file_name(), kernel.release).blame(Kind::Internal, doing)?;
-        for (path, node) in kernel.modules.iter() {
-            if let What::File(content) = &node.what
-                && module(path).is_none_or(|name| keep(&name))
-            {
+        writeln!(hashing, "{:?} {release}", self.root.file_name()).blame(Kind::Internal, doing)?;
+        for (path, node) in modules {
+            if let What::File(content) = &node.what {
                 writeln!(hashing, "{} {}", content.digest, show(path)).blame(Kind::Internal, doing)?;
                 files.push((path, content));
             }
         }
         // First the names of the tables, a line each; then the tables.
         let run = || {
-            let tables = self.run_depmod(kernel, &files)?;
+            let tables = self.run_depmod(release, &files)?;
             let names: String = tables.keys().map(|name| format!("{name}\n")).collect();
             Ok(std::iter::once(names.into_bytes()).chain(tables.into_values()).map(Bytes::from).collect())
         };
@@ -320,23 +334,21 @@ impl Kmod<'_> {
         Ok(known.copied().zip(parts.map(Vec::from)).collect())
     }
 
-    fn run_depmod(&self, kernel: &Kernel, files: &[(&[u8], &Content)]) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+    fn run_depmod(&self, release: &str, files: &[(&[u8], &Content)]) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         let dir = fs::scratch()?;
         // kmod looks below lib/modules or usr/lib/modules, by how it was built.
         fs::make_dir(&dir.path().join(MODULES))?;
         fs::symlink("usr/lib", &dir.path().join("lib"))?;
         files.par_iter().try_for_each(|(path, content)| {
-            let text = show(path);
-            let end = module(path).and_then(|_| text.rfind(".ko")).map_or(text.len(), |at| at + 3);
-            fs::write_scratch(&dir.path().join(&text[..end]), &decode(path, content)?)
+            fs::write_scratch(&dir.path().join(OsStr::from_bytes(loaded(path))), &decode(path, content)?)
         })?;
         let lib = self.root.join("usr/lib/x86_64-linux-gnu");
         // By its own loader and libraries: those of the host may be older or missing.
         let mut command = cmd::command(lib.join("ld-linux-x86-64.so.2"));
         command.arg("--library-path").arg(&lib).args(["--argv0", "depmod"]).arg(self.root.join("usr/bin/kmod"));
-        command.arg("-b").arg(dir.path()).arg(&kernel.release);
+        command.arg("-b").arg(dir.path()).arg(release);
         cmd::output(&mut command, Kind::Build)?;
-        let base = dir.path().join(MODULES).join(&kernel.release);
+        let base = dir.path().join(MODULES).join(release);
         let mut tables = BTreeMap::new();
         for name in TABLES {
             let path = base.join(name);

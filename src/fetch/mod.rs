@@ -135,6 +135,8 @@ fn unpack(
         return Ok(done);
     }
     obtain(&todo, store, remote, report)?;
+    // The largest first: begun last, it would be decoded alone while the other cores wait.
+    todo.sort_by_key(|package| std::cmp::Reverse(package.size));
     let stage = Stage::start(report, "unpacking packages", Some(todo.len() as u64), "packages");
     let fresh = in_parallel(&todo, |package| {
         let unpacked = store
@@ -150,9 +152,9 @@ fn unpack(
 
 /// Runs a job for each package on all cores; results in order, the first failure in order.
 fn in_parallel<T: Send>(packages: &[&Package], job: impl Fn(&Package) -> Result<T> + Sync) -> Result<Vec<T>> {
-    use rayon::prelude::{IntoParallelRefIterator as _, ParallelIterator as _};
+    use rayon::prelude::*;
     // Collected before it is judged: which failure is told must not depend on timing.
-    let results: Vec<Result<T>> = packages.par_iter().map(|package| job(package)).collect();
+    let results: Vec<Result<T>> = packages.par_iter().with_max_len(1).map(|package| job(package)).collect();
     results.into_iter().collect()
 }
 

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use tar::{Builder, EntryType, Header};
 
-/// zstd's level: a program of 77 MB takes four seconds of a slow core, once, and the next levels save a few per cent.
-const LEVEL: i32 = 12;
+/// zstd's level. A program of 77 MB: 20.1 MB in 0.9 CPU s at level 6, 19.5 in 1.6 at 9, 19.4 in 3.9 at 12.
+const LEVEL: i32 = 9;
 /// Threads that compress. A layer is cut into jobs by its size alone, so their number never shows in the bytes; more
 /// would hold more of it in memory at once.
 const THREADS: u32 = 2;
@@ -177,7 +177,7 @@ struct Saved<'a> {
 /// [`Tree::digest`]. A test holds the layer's bytes to the first number.
 #[must_use]
 pub fn layer_version() -> String {
-    format!("layer-1-zstd-{}", zstd::zstd_safe::version_number())
+    format!("layer-1-zstd-{}-{LEVEL}", zstd::zstd_safe::version_number())
 }
 
 /// Writes a tree as a layer: entries in the tree's order, every time stamp the epoch's.

@@ -9,6 +9,7 @@ use crate::digest::Sha256;
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::sys;
 use crate::tree::{Content, Tree, What, show};
+use rayon::prelude::*;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,9 +49,10 @@ impl Store {
             sys::fs::remove(&dir)?;
         }
         let mut tree = Tree::new();
-        for deb in debs {
+        let packages: Vec<_> = debs.par_iter().with_max_len(1).map(|deb| (deb, self.unpack_once(deb))).collect();
+        for (deb, package) in packages {
             let origin: Arc<str> = format!("deb {}", deb.short()).into();
-            for (path, mut node) in self.unpack_once(deb)?.nodes(&origin) {
+            for (path, mut node) in package?.nodes(&origin) {
                 if node.what == What::Directory && tree.get(path).is_some_and(|old| old.what == What::Directory) {
                     continue;
                 }
@@ -77,13 +79,15 @@ impl Store {
 /// Directories and files first, links last: no write can pass through a link.
 fn write_tree(tree: &Tree, root: &Path) -> Result<()> {
     let host = |path: &[u8]| root.join(std::ffi::OsStr::from_bytes(path));
+    let mut files = Vec::new();
     for (path, node) in tree.iter() {
         match &node.what {
             What::Directory => sys::fs::make_dir(&host(path))?,
-            What::File(content) => write_file(&host(path), node.mode, content)?,
+            What::File(content) => files.push((path, node.mode, content)),
             _ => {}
         }
     }
+    files.par_iter().try_for_each(|(path, mode, content)| write_file(&host(path), *mode, content))?;
     for (path, node) in tree.iter() {
         match &node.what {
             What::Directory | What::File(_) => {}
