@@ -386,6 +386,17 @@ mod tests {
     }
 
     #[test]
+    fn a_module_is_known_by_its_ending_and_loaded_unpacked() {
+        for path in ["k/virtio-net.ko", "k/virtio-net.ko.xz", "k/virtio-net.ko.zst"] {
+            assert_eq!(file_name(path).as_deref(), Some("virtio_net"));
+            assert_eq!(loaded(path.as_bytes()), b"k/virtio-net.ko");
+        }
+        // Nobody here unpacks gzip: better missing by name than in the image as it is.
+        assert_eq!(file_name("k/virtio-net.ko.gz"), None);
+        assert_eq!(loaded(b"modules.order.xz"), b"modules.order.xz");
+    }
+
+    #[test]
     fn a_module_that_is_not_there_is_the_specs_fault() {
         let error = index().closure(&["br_netfilter".to_owned()].into(), "6.12").unwrap_err();
         assert_eq!(crate::error::kind_of(&error), Kind::Spec);
