@@ -22,15 +22,20 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<()> {
         let text = format!("there is no cluster in {}; `nodelith up` starts one", dir.display());
         return printer.result(&text, &json!({ "cluster": null }));
     };
-    let plan = Plan::load(&dir)?;
+    show(&dir, &status, printer)
+}
+
+/// Prints a status, with what the API server says of the nodes.
+pub(super) fn show(dir: &Path, status: &Status, printer: &Printer) -> Result<()> {
+    let plan = Plan::load(dir)?;
     let askable = status.supervisor.is_some() && dir.join("kubeconfig").exists();
     // A cluster whose API server does not answer still has a status; what the nodes are is left open then.
-    let nodes = plan.filter(|_| askable).and_then(|plan| cluster::nodes(&dir, &plan).ok()).unwrap_or_default();
-    printer.result(&render(&dir, &status, &nodes), &json!({ "cluster": status, "nodes": nodes }))
+    let nodes = plan.filter(|_| askable).and_then(|plan| cluster::nodes(dir, &plan).ok()).unwrap_or_default();
+    printer.result(&render(dir, status, &nodes), &json!({ "cluster": status, "nodes": nodes }))
 }
 
 /// The status for people.
-pub(super) fn render(dir: &Path, status: &Status, nodes: &[Node]) -> String {
+fn render(dir: &Path, status: &Status, nodes: &[Node]) -> String {
     let mut text = match (&status.supervisor, &status.acceleration) {
         (Some(pid), Some(acceleration)) => format!("{}: supervisor {pid}, {acceleration}\n", dir.display()),
         _ => format!("{}: off; `nodelith up` starts it\n", dir.display()),

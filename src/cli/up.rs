@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::output::Printer;
-use super::status::render;
+use super::status::show;
 use crate::cluster::Request;
 use crate::error::Result;
 use crate::pipeline;
@@ -58,5 +58,5 @@ pub(super) fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()>
     };
     let wanted = pipeline::Wanted { request: &request, within: Duration::from_secs(args.within) };
     let status = pipeline::up(&locked, &args.out, &wanted, &context)?;
-    printer.result(&render(&args.out.join("cluster"), &status, &[]), &serde_json::to_value(&status)?)
+    show(&args.out.join("cluster"), &status, printer)
 }

@@ -18,7 +18,14 @@ pub(super) const LOOK: Duration = Duration::from_secs(180);
 const TAIL: usize = 40;
 
 /// Devices are left out: they are `activating` as long as udev has not told systemd of them.
-const UNITS: &str = "systemctl list-units --type=service,mount,automount,socket,target,timer,path,swap,slice,scope --all --plain --no-legend --no-pager --state=failed,activating,auto-restart";
+///
+/// The last lines are for [`restless`].
+const UNITS: &str = "systemctl list-units --type=service,mount,automount,socket,target,timer,path,swap,slice,scope --all --plain --no-legend --no-pager --state=failed,activating,auto-restart
+read -r up rest </proc/uptime && echo \"=== $up\"
+systemctl show --property=Id,NRestarts,ActiveEnterTimestampMonotonic '*.service'";
+
+/// A unit that was restarted so often and has run for less than so long is judged later: it may end again.
+const RESTARTS: (u32, Duration) = (3, Duration::from_secs(30));
 
 /// Failed units with the last lines of their journal, for the report.
 const DIAGNOSIS: &str = "systemctl list-units --type=service,mount,socket,target --all --plain --no-legend --no-pager --state=failed,activating |
@@ -61,9 +68,10 @@ fn units(bench: &mut Bench<'_>, index: usize) -> Outcome<()> {
     let until = Instant::now() + SETTLE;
     loop {
         let answer = bench.seats[index].machine.run(UNITS, LOOK)?;
-        let allowed = |line: &&str| !bench.claim.allow.iter().any(|allowed| pattern::holds(line, allowed));
-        let bad: Vec<&str> =
-            answer.stdout.lines().map(str::trim).filter(|line| !line.is_empty()).filter(allowed).collect();
+        let allowed = |line: &String| !bench.claim.allow.iter().any(|allowed| pattern::holds(line, allowed));
+        let (listed, shown) = answer.stdout.split_once("=== ").unwrap_or((&answer.stdout, ""));
+        let listed = listed.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        let bad: Vec<String> = listed.chain(restless(shown)).filter(allowed).collect();
         if answer.code == 0 && bad.is_empty() {
             return Ok(());
         }
@@ -75,6 +83,22 @@ fn units(bench: &mut Bench<'_>, index: usize) -> Outcome<()> {
         bench.rest()?;
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Units that end and are started over and over, of the guest's seconds since its start and `systemctl show`: between
+/// two ends such a unit looks active.
+fn restless(shown: &str) -> Vec<String> {
+    let Some((up, units)) = shown.split_once('\n') else { return Vec::new() };
+    let up: f64 = up.trim().parse().unwrap_or(0.0);
+    let judge = |unit: &str| {
+        let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let restarts: u32 = value("NRestarts")?.parse().ok()?;
+        let since: f64 = value("ActiveEnterTimestampMonotonic")?.parse().ok()?;
+        let lasting = up - since / 1e6 >= RESTARTS.1.as_secs_f64();
+        (restarts >= RESTARTS.0 && !lasting)
+            .then(|| format!("{}: started again {restarts} times", value("Id").unwrap_or("?")))
+    };
+    units.split("\n\n").filter_map(judge).collect()
 }
 
 /// Completes a failure with what helps to understand it: the machine's failed units and its last words.
@@ -122,6 +146,16 @@ pub(super) fn at_line(stop: Stop, line: usize) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_that_ends_again_and_again_is_seen_between_two_ends() {
+        let shown = "100.07\nId=a.service\nNRestarts=21\nActiveEnterTimestampMonotonic=96000000\n\n\
+                     Id=b.service\nNRestarts=4\nActiveEnterTimestampMonotonic=60000000\n\n\
+                     Id=c.service\nNRestarts=0\nActiveEnterTimestampMonotonic=99000000\n\n\
+                     Id=d.service\nNRestarts=2\nActiveEnterTimestampMonotonic=0\n";
+        assert_eq!(restless(shown), ["a.service: started again 21 times"]);
+        assert!(restless("").is_empty());
+    }
 
     #[test]
     fn journals_are_told_apart_by_unit() {
