@@ -409,7 +409,7 @@ fn our_own_specs_and_roles_are_sound() {
 }
 
 #[test]
-fn workers_for_tests_are_the_worker_and_one_role_more() {
+fn specs_for_tests_are_the_shipped_ones_and_what_is_named() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let plain = |path: &str, more: &str| {
         let text = fs::read_to_string(root.join(path)).unwrap();
@@ -421,6 +421,8 @@ fn workers_for_tests_are_the_worker_and_one_role_more() {
     // The suite's cases start the container of a pod's namespaces by a name of their own.
     let sandbox = ["", "[values.containerd]", "sandbox = \"nodelith.dev/pause:3.10.2\""].map(str::to_owned);
     assert_eq!(plain("ci/suite/image-specs/worker.toml", ", \"suite\""), [worker.as_slice(), &sandbox].concat());
+    let pause = plain("image-specs/pause.toml", "").join("\n").replace("tag = \"1\"", "tag = \"3.10.2\"");
+    assert_eq!(plain("ci/suite/image-specs/pause.toml", "").join("\n"), pause);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -247,13 +247,17 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
+/// Unpacks a module's file.
+type Unpack = fn(&[u8]) -> io::Result<Vec<u8>>;
+
 /// How modules' files may be packed.
-const PACKED: [&str; 2] = [".xz", ".zst"];
+const PACKED: [(&str, Unpack); 2] =
+    [(".xz", |file| liblzma::decode_all(file)), (".zst", |file| zstd::decode_all(file))];
 
 /// The module's name in a path that ends in `.ko`, perhaps compressed.
 fn file_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
-    let file = PACKED.iter().find_map(|end| file.strip_suffix(end)).unwrap_or(file);
+    let file = PACKED.iter().find_map(|(end, _)| file.strip_suffix(end)).unwrap_or(file);
     Some(normal(file.strip_suffix(".ko")?))
 }
 
@@ -264,16 +268,15 @@ fn module(path: &[u8]) -> Option<String> {
 /// The path of a module as the kernel loads it, or of any other file as it is.
 fn loaded(path: &[u8]) -> &[u8] {
     let packed = PACKED.iter().filter(|_| module(path).is_some());
-    packed.copied().find_map(|end| path.strip_suffix(end.as_bytes())).unwrap_or(path)
+    packed.copied().find_map(|(end, _)| path.strip_suffix(end.as_bytes())).unwrap_or(path)
 }
 
 /// A module as the kernel loads it, or any other file as it is.
 fn decode(path: &[u8], content: &Content) -> Result<Vec<u8>> {
     let packed = content.read()?;
-    let unpacked = match path {
-        _ if path.ends_with(b".xz") => liblzma::decode_all(packed.as_slice()),
-        _ if path.ends_with(b".zst") => zstd::decode_all(packed.as_slice()),
-        _ => Ok(packed),
+    let unpacked = match PACKED.iter().find(|(end, _)| path.ends_with(end.as_bytes())) {
+        Some((_, unpack)) => unpack(&packed),
+        None => Ok(packed),
     };
     unpacked.blame(Kind::Build, || format!("unpacking the kernel module `{}`", show(path)))
 }

@@ -1,0 +1,132 @@
+"""Other builders on the packages that a spec's lock names, for ci/bench. They take them from a local archive, so that
+none waits for a network, and none unpacks what another has. Each needs root; none makes the kernel image, the qcow2 file
+or a second build with the same bytes.
+"""
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+
+# A row's tools and the Debian packages that have them.
+NEEDS = {
+    "mmdebstrap": {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "veritysetup": "cryptsetup-bin"},
+    "mkosi": {"mkosi": "mkosi", "debootstrap": "debootstrap", "systemd-nspawn": "systemd-container",
+              "mkfs.erofs": "erofs-utils", "veritysetup": "cryptsetup-bin"},
+}
+# What mkosi puts into every Debian image, asked for or not.
+MORE = ("?priority(required)", "apt", "ca-certificates", "libpam-systemd", "systemd-sysv")
+SUITE = "trixie"
+
+
+def sources(spec):
+    """Lines of sources.list for the suites of a spec, from the mirrors that this host's apt uses."""
+    asked = subprocess.run(["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"],
+                           check=True, capture_output=True, text=True).stdout
+    mirrors = {}
+    for line in asked.splitlines():
+        mirrors.setdefault(*line.split(" ", 1))
+    suites = re.search(r'^suites = \[(.*)\]', spec.read_text(), re.M)[1].replace('"', "").split(", ")
+    suites = [suite for suite in suites if not suite.endswith("-backports")]
+    of = lambda suite: mirrors["Debian-Security" if suite.endswith("-security") else "Debian"]
+    return [f"deb [trusted=yes] {of(suite)} {suite} main" for suite in suites]
+
+
+def packages(spec):
+    """Names of the packages of a spec's image."""
+    tables = spec.with_suffix(".lock").read_text().split("\n[[")
+    names = {line.split('"')[1] for table in tables if table.startswith("package]]") and '"image"' in table
+             for line in table.splitlines() if line.startswith("name = ")}
+    # The kernel by the name that does not change.
+    return sorted(name for name in names if not re.match(r"linux-image-\d", name))
+
+
+def archive(spec, work):
+    """A Debian archive in `work` of the image's packages and what they depend on, downloaded by a private apt."""
+    apt, made = work / "apt", work / "archive"
+    index = made / f"dists/{SUITE}/main/binary-amd64/Packages"
+    for directory in (apt / "lists/partial", apt / "cache/archives/partial", made / "pool", index.parent):
+        directory.mkdir(parents=True)
+    (apt / "status").touch()
+    (apt / "sources.list").write_text("\n".join(sources(spec)) + "\n")
+    (apt / "conf").write_text(
+        f'Dir::Etc "{apt}"; Dir::Etc::SourceParts "/dev/null"; Dir::Etc::Parts "/dev/null";'
+        f'Dir::State "{apt}"; Dir::State::Status "{apt}/status"; Dir::Cache "{apt}/cache"; APT::Sandbox::User "root";'
+        'Dir::Etc::PreferencesParts "/dev/null"; APT::Install-Recommends "false"; Acquire::Languages "none";')
+    for words in (["update"], ["--yes", "--download-only", "install", *packages(spec), *MORE]):
+        # No key is needed for what is only measured; apt says so each time.
+        subprocess.run(["apt-get", "-qq", *words], check=True, capture_output=True,
+                       env={**os.environ, "APT_CONFIG": str(apt / "conf")})
+    for deb in (apt / "cache/archives").glob("*.deb"):
+        shutil.move(deb, made / "pool")
+    listed = subprocess.run(["dpkg-scanpackages", "--multiversion", "pool"], cwd=made, check=True,
+                            capture_output=True).stdout
+    index.write_bytes(listed)
+    # debootstrap loses the last line.
+    (made / f"dists/{SUITE}/Release").write_text(
+        f"Suite: {SUITE}\nCodename: {SUITE}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nArchitectures: amd64\nSHA256:\n"
+        f" {hashlib.sha256(listed).hexdigest()} {len(listed)} main/binary-amd64/Packages\nComponents: main\n")
+    return made
+
+
+def seal():
+    """The end of every row, and its name: a directory `root` becomes an EROFS image and its tree of hashes."""
+    # Before 1.8, erofs-utils neither read tar nor knew zstd.
+    known = subprocess.run(["mkfs.erofs", "--help"], capture_output=True, text=True)
+    zstd = "zstd" in known.stdout + known.stderr
+    command = (f"rm -f root.erofs && mkfs.erofs --quiet {'-zzstd,3 -C131072' if zstd else '-zlz4hc,9 -C131072'} -T1 "
+               "root.erofs root && veritysetup format root.erofs verity")
+    return command, f"mkfs.erofs ({'zstd' if zstd else 'lz4hc'}) + veritysetup"
+
+
+def mmdebstrap(names, made, work):
+    """Rows of mmdebstrap: nothing is kept, and the unpacked root is kept."""
+    command, end = seal()
+    # What maintainer scripts ask for is in the essential packages, which an image of ours can do without.
+    install = (f"mmdebstrap --quiet --variant=essential --mode=root --include={','.join(names)} '' root "
+               f"'deb [trusted=yes] copy:{made} {SUITE} main'")
+    return {
+        f"mmdebstrap + {end}": ("", f"rm -rf root && {install} && {command}"),
+        f"{end} of the root that is there, one file changed": ("", f"date +%N >root/etc/changed && {command}"),
+    }
+
+
+def mkosi(names, made, work):
+    """Rows of mkosi: from nothing, and from its cache."""
+    packages_of = "\n         ".join(names)
+    for of in ("mkosi", "mkosi-kept"):
+        (work / of / "mkosi.extra/etc").mkdir(parents=True)
+        # Its own squashfs knows no cache, and its partitions need more of loop devices than every kernel does. Without a
+        # running systemd, nspawn can make no scope.
+        (work / of / "mkosi.default").write_text(
+            f"[Distribution]\nDistribution=debian\nRelease={SUITE}\nLocalMirror=file://{made}\nRepositoryKeyCheck=no\n"
+            f"[Output]\nFormat=directory\nOutput=root\n[Content]\nPackages={packages_of}\n[Host]\nNspawnKeepUnit=yes\n")
+    version = subprocess.run(["mkosi", "--version"], capture_output=True, text=True).stdout.split()[-1]
+    command, end = seal()
+    # --force would remove its cache; where there is no build script, it never sees that the cache is complete.
+    kept = (f"cd mkosi-kept && rm -rf root root.manifest && mkdir -p root.cache-pre-dev && date +%N >mkosi.extra/etc/changed "
+            f"&& mkosi --incremental build && {command}")
+    return {
+        f"mkosi {version} + {end}": ("", f"cd mkosi && mkosi --force --force build && {command}"),
+        f"mkosi {version} --incremental + {end}, one file changed": (kept, kept),
+    }
+
+
+def builders(spec, work, say):
+    """Row → shell commands that are run in `work`: one before all (or none), and the one that is measured."""
+    if os.geteuid() != 0:
+        say("peers: left out, because they need root")
+        return {}
+    if not shutil.which("dpkg-scanpackages"):
+        say("peers: left out, because dpkg-dev is not installed")
+        return {}
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    made, rows = archive(spec, work), {}
+    for name, of in (("mmdebstrap", mmdebstrap), ("mkosi", mkosi)):
+        missing = sorted({package for tool, package in NEEDS[name].items() if not shutil.which(tool)})
+        if missing:
+            say(f"{name}: left out, because these Debian packages are not installed: {' '.join(missing)}")
+        else:
+            rows.update(of(packages(spec), made, work))
+    return rows
