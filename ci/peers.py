@@ -10,13 +10,13 @@ import subprocess
 
 # A row's tools and the Debian packages that have them.
 NEEDS = {
-    "mmdebstrap": {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "veritysetup": "cryptsetup-bin"},
-    "mkosi": {"mkosi": "mkosi", "debootstrap": "debootstrap", "systemd-nspawn": "systemd-container",
-              "mkfs.erofs": "erofs-utils", "veritysetup": "cryptsetup-bin"},
+    "mmdebstrap": {"mmdebstrap": "mmdebstrap"},
+    "mkosi": {"mkosi": "mkosi", "debootstrap": "debootstrap", "systemd-nspawn": "systemd-container"},
 }
 # What mkosi puts into every Debian image, asked for or not.
 MORE = ("?priority(required)", "apt", "ca-certificates", "libpam-systemd", "systemd-sysv")
 SUITE = "trixie"
+END = "mkfs.erofs + veritysetup"
 
 
 def sources(spec):
@@ -69,29 +69,30 @@ def archive(spec, work):
     return made
 
 
-def seal():
-    """The end of every row, and its name: a directory `root` becomes an EROFS image and its tree of hashes."""
-    # Before 1.8, erofs-utils neither read tar nor knew zstd.
-    known = subprocess.run(["mkfs.erofs", "--help"], capture_output=True, text=True)
-    zstd = "zstd" in known.stdout + known.stderr
-    command = (f"rm -f root.erofs && mkfs.erofs --quiet {'-zzstd,3 -C131072' if zstd else '-zlz4hc,9 -C131072'} -T1 "
-               "root.erofs root && veritysetup format root.erofs verity")
-    return command, f"mkfs.erofs ({'zstd' if zstd else 'lz4hc'}) + veritysetup"
+def seal(store):
+    """A shell command by which a directory `root` becomes an EROFS image and its tree of hashes: the end of every row.
+    The tools are those that ci/oracles has put into the store, not the host's, which may know no zstd and no threads."""
+    found = next(store.glob("tools/*/usr/bin/mkfs.erofs"), None)
+    if found is None:
+        return None
+    lib = found.parents[1] / "lib/x86_64-linux-gnu"
+    run = f"{lib}/ld-linux-x86-64.so.2 --library-path {lib} {found.parents[1]}"
+    return (f"rm -f root.erofs && {run}/bin/mkfs.erofs --quiet -zzstd,3 -C131072 -T1 root.erofs root "
+            f"&& {run}/sbin/veritysetup format root.erofs verity")
 
 
-def mmdebstrap(names, made, work):
+def mmdebstrap(names, made, work, end):
     """Rows of mmdebstrap: nothing is kept, and the unpacked root is kept."""
-    command, end = seal()
     # What maintainer scripts ask for is in the essential packages, which an image of ours can do without.
     install = (f"mmdebstrap --quiet --variant=essential --mode=root --include={','.join(names)} '' root "
                f"'deb [trusted=yes] copy:{made} {SUITE} main'")
     return {
-        f"mmdebstrap + {end}": ("", f"rm -rf root && {install} && {command}"),
-        f"{end} of the root that is there, one file changed": ("", f"date +%N >root/etc/changed && {command}"),
+        f"mmdebstrap + {END}": ("", f"rm -rf root && {install} && {end}"),
+        f"{END} of the root that is there, one file changed": ("", f"date +%N >root/etc/changed && {end}"),
     }
 
 
-def mkosi(names, made, work):
+def mkosi(names, made, work, end):
     """Rows of mkosi: from nothing, and from its cache."""
     packages_of = "\n         ".join(names)
     for of in ("mkosi", "mkosi-kept"):
@@ -102,23 +103,26 @@ def mkosi(names, made, work):
             f"[Distribution]\nDistribution=debian\nRelease={SUITE}\nLocalMirror=file://{made}\nRepositoryKeyCheck=no\n"
             f"[Output]\nFormat=directory\nOutput=root\n[Content]\nPackages={packages_of}\n[Host]\nNspawnKeepUnit=yes\n")
     version = subprocess.run(["mkosi", "--version"], capture_output=True, text=True).stdout.split()[-1]
-    command, end = seal()
     # --force would remove its cache; where there is no build script, it never sees that the cache is complete.
     kept = (f"cd mkosi-kept && rm -rf root root.manifest && mkdir -p root.cache-pre-dev && date +%N >mkosi.extra/etc/changed "
-            f"&& mkosi --incremental build && {command}")
+            f"&& mkosi --incremental build && {end}")
     return {
-        f"mkosi {version} + {end}": ("", f"cd mkosi && mkosi --force --force build && {command}"),
-        f"mkosi {version} --incremental + {end}, one file changed": (kept, kept),
+        f"mkosi {version} + {END}": ("", f"cd mkosi && mkosi --force --force build && {end}"),
+        f"mkosi {version} --incremental + {END}, one file changed": (kept, kept),
     }
 
 
-def builders(spec, work, say):
+def builders(spec, store, work, say):
     """Row → shell commands that are run in `work`: one before all (or none), and the one that is measured."""
     if os.geteuid() != 0:
         say("peers: left out, because they need root")
         return {}
     if not shutil.which("dpkg-scanpackages"):
         say("peers: left out, because dpkg-dev is not installed")
+        return {}
+    end = seal(store)
+    if end is None:
+        say("peers: left out, because no mkfs.erofs is in the store: run ci/oracles once")
         return {}
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -128,5 +132,5 @@ def builders(spec, work, say):
         if missing:
             say(f"{name}: left out, because these Debian packages are not installed: {' '.join(missing)}")
         else:
-            rows.update(of(packages(spec), made, work))
+            rows.update(of(packages(spec), made, work, end))
     return rows
