@@ -104,8 +104,8 @@ def mkosi(names, made, work, end):
             f"[Output]\nFormat=directory\nOutput=root\n[Content]\nPackages={packages_of}\n[Host]\nNspawnKeepUnit=yes\n")
     version = subprocess.run(["mkosi", "--version"], capture_output=True, text=True).stdout.split()[-1]
     # --force would remove its cache; where there is no build script, it never sees that the cache is complete.
-    kept = (f"cd mkosi-kept && rm -rf root root.manifest && mkdir -p root.cache-pre-dev && date +%N >mkosi.extra/etc/changed "
-            f"&& mkosi --incremental build && {end}")
+    kept = ("cd mkosi-kept && rm -rf root root.manifest && mkdir -p root.cache-pre-dev "
+            f"&& date +%N >mkosi.extra/etc/changed && mkosi --incremental build && {end}")
     return {
         f"mkosi {version} + {END}": ("", f"cd mkosi && mkosi --force --force build && {end}"),
         f"mkosi {version} --incremental + {END}, one file changed": (kept, kept),
