@@ -1,6 +1,6 @@
 """Other builders on the packages that a spec's lock names, for ci/bench. They take them from a local archive, so that
-none waits for a network, and none unpacks what another has. Each needs root; none makes the kernel image, the qcow2 file
-or a second build with the same bytes.
+none waits for a network, and none unpacks what another has. Each needs root; none makes the kernel image or the qcow2
+file.
 """
 import hashlib
 import os
@@ -8,11 +8,6 @@ import re
 import shutil
 import subprocess
 
-# A row's tools and the Debian packages that have them.
-NEEDS = {
-    "mmdebstrap": {"mmdebstrap": "mmdebstrap"},
-    "mkosi": {"mkosi": "mkosi", "debootstrap": "debootstrap", "systemd-nspawn": "systemd-container"},
-}
 # What mkosi puts into every Debian image, asked for or not.
 MORE = ("?priority(required)", "apt", "ca-certificates", "libpam-systemd", "systemd-sysv")
 SUITE = "trixie"
@@ -41,7 +36,7 @@ def packages(spec):
     return sorted(name for name in names if not re.match(r"linux-image-\d", name))
 
 
-def archive(spec, work):
+def archive(spec, names, work):
     """A Debian archive in `work` of the image's packages and what they depend on, downloaded by a private apt."""
     apt, made = work / "apt", work / "archive"
     index = made / f"dists/{SUITE}/main/binary-amd64/Packages"
@@ -53,7 +48,7 @@ def archive(spec, work):
         f'Dir::Etc "{apt}"; Dir::Etc::SourceParts "/dev/null"; Dir::Etc::Parts "/dev/null";'
         f'Dir::State "{apt}"; Dir::State::Status "{apt}/status"; Dir::Cache "{apt}/cache"; APT::Sandbox::User "root";'
         'Dir::Etc::PreferencesParts "/dev/null"; APT::Install-Recommends "false"; Acquire::Languages "none";')
-    for words in (["update"], ["--yes", "--download-only", "install", *packages(spec), *MORE]):
+    for words in (["update"], ["--yes", "--download-only", "install", *names, *MORE]):
         # No key is needed for what is only measured; apt says so each time.
         subprocess.run(["apt-get", "-qq", *words], check=True, capture_output=True,
                        env={**os.environ, "APT_CONFIG": str(apt / "conf")})
@@ -81,7 +76,7 @@ def seal(store):
             f"&& {run}/sbin/veritysetup format root.erofs verity")
 
 
-def mmdebstrap(names, made, work, end):
+def mmdebstrap(names, made, _work, end):
     """Rows of mmdebstrap: nothing is kept, and the unpacked root is kept."""
     # What maintainer scripts ask for is in the essential packages, which an image of ours can do without.
     install = (f"mmdebstrap --quiet --variant=essential --mode=root --include={','.join(names)} '' root "
@@ -112,13 +107,25 @@ def mkosi(names, made, work, end):
     }
 
 
+# A builder's tools, the Debian packages that have them, and its rows.
+BUILDERS = {
+    "mmdebstrap": ({"mmdebstrap": "mmdebstrap"}, mmdebstrap),
+    "mkosi": ({"mkosi": "mkosi", "debootstrap": "debootstrap", "systemd-nspawn": "systemd-container"}, mkosi),
+}
+
+
+def missing(tools):
+    """The Debian packages of those tools that this host does not have."""
+    return " ".join(sorted({package for tool, package in tools.items() if not shutil.which(tool)}))
+
+
 def builders(spec, store, work, say):
     """Row → shell commands that are run in `work`: one before all (or none), and the one that is measured."""
     if os.geteuid() != 0:
         say("peers: left out, because they need root")
         return {}
-    if not shutil.which("dpkg-scanpackages"):
-        say("peers: left out, because dpkg-dev is not installed")
+    if lacks := missing({"dpkg-scanpackages": "dpkg-dev"}):
+        say(f"peers: left out, because these Debian packages are not installed: {lacks}")
         return {}
     end = seal(store)
     if end is None:
@@ -126,11 +133,11 @@ def builders(spec, store, work, say):
         return {}
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    made, rows = archive(spec, work), {}
-    for name, of in (("mmdebstrap", mmdebstrap), ("mkosi", mkosi)):
-        missing = sorted({package for tool, package in NEEDS[name].items() if not shutil.which(tool)})
-        if missing:
-            say(f"{name}: left out, because these Debian packages are not installed: {' '.join(missing)}")
+    names = packages(spec)
+    made, rows = archive(spec, names, work), {}
+    for name, (tools, of) in BUILDERS.items():
+        if lacks := missing(tools):
+            say(f"{name}: left out, because these Debian packages are not installed: {lacks}")
         else:
-            rows.update(of(packages(spec), made, work, end))
+            rows.update(of(names, made, work, end))
     return rows
