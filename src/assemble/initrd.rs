@@ -21,9 +21,9 @@ use std::sync::Arc;
 /// What the console says when the root could not be reached. `docs` explains the code.
 pub(super) const FAILED: &str = "NL-BOOT-001 the system could not be started; see the lines above";
 
-/// Programs, each with the libraries it needs.
+/// Programs, each with the libraries it needs. No `modprobe`: before it starts the first process the kernel would run it
+/// two dozen times, for parts of ciphers that it then makes itself. Modules are loaded by name, or by udev.
 const PROGRAMS: &[&str] = &[
-    "usr/bin/kmod",
     "usr/bin/mount",
     "usr/bin/systemctl",
     "usr/bin/systemd-machine-id-setup",
@@ -36,17 +36,14 @@ const PROGRAMS: &[&str] = &[
     "usr/lib/systemd/systemd",
     "usr/lib/systemd/systemd-executor",
     "usr/lib/systemd/systemd-growfs",
-    "usr/lib/systemd/systemd-journald",
     "usr/lib/systemd/systemd-modules-load",
     "usr/lib/systemd/systemd-shutdown",
-    "usr/lib/systemd/systemd-sysroot-fstab-check",
     "usr/lib/systemd/systemd-udevd",
     "usr/lib/systemd/systemd-veritysetup",
     "usr/sbin/dmsetup",
     "usr/sbin/e2fsck",
     "usr/sbin/mke2fs",
     "usr/sbin/mkfs.ext4",
-    "usr/sbin/modprobe",
 ];
 
 /// Libraries that programs open while running and call a mere suggestion, though nothing works here without them.
@@ -54,14 +51,15 @@ const OPENED: &[&str] = &["libblkid.so.1", "libcryptsetup.so.12", "libfdisk.so.1
 
 /// Units, with the links in `*.wants` between them. Not `systemd-gpt-auto-generator` nor `systemd-debug-generator`:
 /// the first takes what it finds for what is meant, the other runs units from credentials, which are for the root. Nor
-/// what makes static device nodes: the modules whose nodes are needed are loaded by name, and devtmpfs has their nodes.
+/// what makes static device nodes: the modules whose nodes are needed are loaded by name, and devtmpfs has their nodes. Nor
+/// a journal: here nobody can read one, and what units say goes to the kernel's log, from which the root's journal has it.
+/// Nor `initrd-parse-etc.service`, which reads an fstab that no root has.
 const UNITS: &[&str] = &[
     "basic.target",
     "emergency.target",
     "final.target",
     "initrd-cleanup.service",
     "initrd-fs.target",
-    "initrd-parse-etc.service",
     "initrd-root-device.target",
     "initrd-root-fs.target",
     "initrd-switch-root.service",
@@ -80,9 +78,6 @@ const UNITS: &[&str] = &[
     "swap.target",
     "sysinit.target",
     "system-systemd\\x2dveritysetup.slice",
-    "systemd-journald-dev-log.socket",
-    "systemd-journald.service",
-    "systemd-journald.socket",
     "systemd-modules-load.service",
     "systemd-repart.service",
     "systemd-udev-trigger.service",
@@ -135,10 +130,10 @@ pub(super) fn initrd(packages: &Tree, modules: &Tree, os_release: &str, needs: N
     taking.units()?;
     let mut tree = taking.into;
     put_all(modules, &mut tree)?;
-    // The rest comes by hardware alias, or when a file system is mounted; these have no hardware to ask for them.
+    // The rest comes by hardware alias; these have no hardware to ask for them.
     let has_fast = modules.iter().any(|(path, _)| show(path).replace('-', "_").ends_with(&format!("/{FAST_HASH}.ko")));
     let fast = if has_fast { format!("{FAST_HASH}\n") } else { String::new() };
-    let load = fast + "dm_mod\ndm_verity\nerofs\nloop\n";
+    let load = fast + "dm_mod\ndm_verity\nerofs\next4\nloop\n";
     tree.file("usr/lib/modules-load.d/nodelith.conf", 0o644, load, &origin())?;
     own(&mut tree, os_release)?;
     Ok(tree)
@@ -220,6 +215,7 @@ const WANTS: &[(&str, &str)] = &[
     ("initrd-fs.target.requires", "sysroot-var.mount"),
     ("initrd-fs.target.requires", "nodelith-var.service"),
     ("initrd-root-fs.target.requires", "systemd-repart.service"),
+    ("initrd.target.wants", "initrd-cleanup.service"),
 ];
 
 /// Our files: path, text.
@@ -235,11 +231,15 @@ const OWN: &[(&str, &str)] = &[
         "[Service]\nExecStart=\nExecStart=-udevadm trigger --type=devices --action=add --subsystem-match=pci \
          --subsystem-match=virtio --subsystem-match=scsi --subsystem-match=nvme --subsystem-match=block\n",
     ),
-    // On the way to the root nobody can read a journal: what went wrong has to be on the console.
+    // What goes wrong has to be on the console, and is there by way of the kernel's log. Of what goes well the status
+    // lines tell, once.
     (
-        "usr/lib/systemd/journald.conf.d/nodelith.conf",
-        "[Journal]\nStorage=volatile\nForwardToConsole=yes\nMaxLevelConsole=warning\n",
+        "usr/lib/systemd/system.conf.d/nodelith.conf",
+        "[Manager]\nLogTarget=kmsg\nLogLevel=notice\nDefaultStandardOutput=kmsg\nDefaultStandardError=kmsg\n",
     ),
+    // Eight devices that nobody opens, and udev and PID 1 would look at each, here and in the root; repart gets the one
+    // that it needs by asking for it.
+    ("usr/lib/modprobe.d/nodelith.conf", "options loop max_loop=0\n"),
     // No minimum for what is there: repart leaves alone every partition that no file here describes.
     ("usr/lib/repart.d/50-var.conf", "[Partition]\nType=var\nLabel=nodelith-var\nFormat=ext4\nSizeMinBytes=512M\n"),
     // The definitions are the initrd's; without a device, repart works on the disk behind /sysroot, through verity.

@@ -45,7 +45,9 @@ pub(super) const CMDLINE: &[&str] = &[
     "systemd.tty.columns.console=160",
 ];
 
-/// The modules of the initrd: what the root is read through, and two that PID 1 looks for. Others come from the root,
+/// The modules of the initrd: what the root is read through, two that PID 1 looks for, and the card of a virtual machine:
+/// the root's udev then finds the card where it is, before all others. One that comes up later it looks at behind a hundred
+/// other devices, and a second time when it has a name; all that joins waits for that. Other modules come from the root,
 /// once it is verified.
 const INITRD_MODULES: &[&str] = &[
     "autofs4",
@@ -58,6 +60,7 @@ const INITRD_MODULES: &[&str] = &[
     "qemu_fw_cfg",
     "sd_mod",
     "virtio_blk",
+    "virtio_net",
     "virtio_pci",
     "virtio_scsi",
 ];

@@ -9,6 +9,7 @@ mod merge;
 mod roles;
 mod settle;
 mod taking;
+mod trim;
 mod units;
 
 pub use container::container;
@@ -64,7 +65,7 @@ const CONTAINERS: &str = "usr/share/nodelith/containers";
 
 /// Modules of the root that every image needs; the initrd's are in it too, for what mounts later. Without `button` and
 /// `evdev` nobody hears the power button, and a cloud's "stop" ends in a power cut.
-const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "virtio_net", "virtio_rng"];
+const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "virtio_rng"];
 
 /// Makes a node's parts from checked inputs.
 ///
@@ -87,6 +88,7 @@ pub fn assemble(inputs: &Fetched, preloads: &[Preload], store: &Store, report: &
     in_root.extend(spec.roles.iter().flat_map(|role| role.modules.iter().cloned()));
     kernel::put_all(&kernel.select(&index, &in_root, &kmod)?, &mut root)?;
 
+    trim::trim(&mut root, units::MASKED);
     roles::install_all(&mut root, inputs)?;
     for preload in preloads {
         put(&mut root, preload)?;

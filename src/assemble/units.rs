@@ -10,7 +10,7 @@ const PLACES: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
 
 /// Units that have no place on a sealed node, by what they would do. Each one that starts costs every boot its process
 /// and its cgroup, which adds up to seconds under emulation.
-const MASKED: &[&str] = &[
+pub(super) const MASKED: &[&str] = &[
     // Write to /etc or to /usr's caches.
     "ldconfig.service",
     "systemd-boot-update.service",

@@ -70,10 +70,9 @@ pub const BAD: &[Bad] = &[
 pub const MILESTONES: &[(&str, &str)] = &[
     ("firmware", "BdsDxe: starting Boot"),
     ("kernel", "Linux version "),
-    ("initrd", "Running in initrd"),
+    ("initrd", "Run /init as init process"),
     ("verity", "device-mapper: verity"),
-    ("switch-root", "Switching root"),
-    ("sysinit", "Reached target sysinit.target"),
+    ("switch-root", "Stopped initrd-switch-root.service"),
     ("network", "Reached target network.target"),
     ("multi-user", "Reached target multi-user.target"),
     ("joined", "Reached target nodelith-joined.target"),

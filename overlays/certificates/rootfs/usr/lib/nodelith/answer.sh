@@ -2,7 +2,7 @@
 
 # field NAME FILE: a PEM text out of a JSON answer.
 field() {
-    sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$2" | sed 's/\\n/\n/g'
+    sed -n "/\"$1\":\"/{s/.*\"$1\":\"\([^\"]*\)\".*/\1/;s/\\\\n/\\n/gp}" "$2"
 }
 
 # life TOKEN: until when a token says it is valid; its middle part is base64url without padding.

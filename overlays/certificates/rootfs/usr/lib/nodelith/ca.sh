@@ -33,7 +33,11 @@ fetch_root() {
 # present URL WORK CSR TOKEN: shows a one-time token, waiting while the CA does not answer; sets $answer.
 present() {
     # The token goes through a file: what is on a command line, every process can read.
-    printf '{"csr":"%s","ott":"%s"}' "$(sed 's/$/\\n/' "$3" | tr -d '\n')" "$4" >"$2/request.json"
+    {
+        printf '{"csr":"'
+        while read -r line; do printf '%s\\n' "$line"; done <"$3"
+        printf '","ott":"%s"}' "$4"
+    } >"$2/request.json"
     told=
     while :; do
         ask "$2/answer.json" --cacert "$2/root.pem" --header 'Content-Type: application/json' --data-binary "@$2/request.json" "$1/1.0/sign"
