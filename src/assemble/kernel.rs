@@ -185,8 +185,7 @@ impl Index {
     /// The wanted modules of an initrd.
     #[must_use]
     pub(super) fn initrd_modules(&self) -> BTreeSet<String> {
-        let fast =
-            self.dep.lines().filter_map(|line| file_name(line.split(':').next()?)).find(|name| name == FAST_HASH);
+        let fast = self.dep.lines().filter_map(|line| module(line.split(':').next()?)).find(|name| name == FAST_HASH);
         INITRD_MODULES.iter().map(ToString::to_string).chain(fast).collect()
     }
 
@@ -196,11 +195,9 @@ impl Index {
             .dep
             .lines()
             .filter_map(|line| line.split_once(':'))
-            .filter_map(|(path, deps)| {
-                Some((file_name(path)?, deps.split_whitespace().filter_map(file_name).collect()))
-            })
+            .filter_map(|(path, deps)| Some((module(path)?, deps.split_whitespace().filter_map(module).collect())))
             .collect();
-        let builtin: BTreeSet<String> = self.builtin.lines().filter_map(file_name).collect();
+        let builtin: BTreeSet<String> = self.builtin.lines().filter_map(module).collect();
         let mut aliases: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (alias, name) in self.alias.lines().filter_map(|line| line.split_once(' ')) {
             aliases.entry(alias).or_default().push(normal(name));
@@ -257,28 +254,28 @@ type Unpack = fn(&[u8]) -> io::Result<Vec<u8>>;
 const PACKED: [(&str, Unpack); 2] =
     [(".xz", |file| liblzma::decode_all(file)), (".zst", |file| zstd::decode_all(file))];
 
-/// The module's name in a path that ends in `.ko`, perhaps compressed.
-fn file_name(path: &str) -> Option<String> {
-    let file = path.rsplit('/').next()?;
-    let file = PACKED.iter().find_map(|(end, _)| file.strip_suffix(end)).unwrap_or(file);
-    Some(normal(file.strip_suffix(".ko")?))
+/// A path without the ending that says how the file is packed, and what unpacks it.
+fn packing(path: &[u8]) -> (&[u8], Option<Unpack>) {
+    let packed = PACKED.iter().find_map(|(end, unpack)| Some((path.strip_suffix(end.as_bytes())?, Some(*unpack))));
+    packed.unwrap_or((path, None))
 }
 
-fn module(path: &[u8]) -> Option<String> {
-    file_name(std::str::from_utf8(path).ok()?)
+/// The module's name in a path that ends in `.ko`, perhaps packed.
+fn module(path: impl AsRef<[u8]>) -> Option<String> {
+    let file = std::str::from_utf8(packing(path.as_ref()).0).ok()?.rsplit('/').next()?;
+    Some(normal(file.strip_suffix(".ko")?))
 }
 
 /// The path of a module as the kernel loads it, or of any other file as it is.
 fn loaded(path: &[u8]) -> &[u8] {
-    let packed = PACKED.iter().filter(|_| module(path).is_some());
-    packed.copied().find_map(|(end, _)| path.strip_suffix(end.as_bytes())).unwrap_or(path)
+    if module(path).is_some() { packing(path).0 } else { path }
 }
 
 /// A module as the kernel loads it, or any other file as it is.
 fn decode(path: &[u8], content: &Content) -> Result<Vec<u8>> {
     let packed = content.read()?;
-    let unpacked = match PACKED.iter().find(|(end, _)| path.ends_with(end.as_bytes())) {
-        Some((_, unpack)) => unpack(&packed),
+    let unpacked = match packing(path).1 {
+        Some(unpack) => unpack(&packed),
         None => Ok(packed),
     };
     unpacked.blame(Kind::Build, || format!("unpacking the kernel module `{}`", show(path)))
@@ -394,11 +391,11 @@ mod tests {
     #[test]
     fn a_module_is_known_by_its_ending_and_loaded_unpacked() {
         for path in ["k/virtio-net.ko", "k/virtio-net.ko.xz", "k/virtio-net.ko.zst"] {
-            assert_eq!(file_name(path).as_deref(), Some("virtio_net"));
+            assert_eq!(module(path).as_deref(), Some("virtio_net"));
             assert_eq!(loaded(path.as_bytes()), b"k/virtio-net.ko");
         }
         // Nobody here unpacks gzip: better missing by name than in the image as it is.
-        assert_eq!(file_name("k/virtio-net.ko.gz"), None);
+        assert_eq!(module("k/virtio-net.ko.gz"), None);
         assert_eq!(loaded(b"modules.order.xz"), b"modules.order.xz");
     }
 
