@@ -5,8 +5,8 @@
 use crate::tree::{Tree, show};
 
 /// Generators of units: for logins, `/etc/rc.local` and SysV scripts, partitions found by their type, hibernation,
-/// offline updates, a TPM, and programs named on the kernel's command line. Those that stay read fstab's successor, the
-/// command line of verity, and the units that come as credentials.
+/// offline updates, a TPM, and programs named on the kernel's command line. That of fstab stays, and that of units which
+/// come as credentials.
 const GENERATORS: &[&str] = &[
     "systemd-getty-generator",
     "systemd-gpt-auto-generator",
