@@ -88,7 +88,8 @@ pub fn assemble(inputs: &Fetched, preloads: &[Preload], store: &Store, report: &
     in_root.extend(spec.roles.iter().flat_map(|role| role.modules.iter().cloned()));
     kernel::put_all(&kernel.select(&index, &in_root, &kmod)?, &mut root)?;
 
-    trim::trim(&mut root, units::MASKED);
+    trim::trim(&mut root);
+    units::unlink(&mut root);
     roles::install_all(&mut root, inputs)?;
     for preload in preloads {
         put(&mut root, preload)?;

@@ -1,16 +1,20 @@
-//! Enablement, done at build as `systemctl preset-all` would: what roles list is enabled, everything else is not.
+//! Enablement, done at build as `systemctl preset-all` would: what roles list is enabled, everything else is not, and of
+//! what packages start without being asked, what a node has no use for is left alone or masked.
 
 use crate::error::{Fault, Kind, Result};
 use crate::spec::Role;
-use crate::tree::Tree;
+use crate::tree::{Tree, show};
 use std::sync::Arc;
 
+/// Where packages and roles bring unit files.
+const PACKAGED: &str = "usr/lib/systemd/system";
+
 /// Where unit files may be, the stronger first.
-const PLACES: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
+const PLACES: [&str; 2] = ["etc/systemd/system", PACKAGED];
 
 /// Units that have no place on a sealed node, by what they would do. Each one that starts costs every boot its process
 /// and its cgroup, which adds up to seconds under emulation.
-pub(super) const MASKED: &[&str] = &[
+const MASKED: &[&str] = &[
     // Write to /etc or to /usr's caches.
     "ldconfig.service",
     "systemd-boot-update.service",
@@ -55,6 +59,38 @@ pub(super) const MASKED: &[&str] = &[
     "systemd-remount-fs.service",
     "systemd-repart.service",
 ];
+
+/// Units that the packages start at every boot, and that stay for who starts them by name. Device nodes are made by the
+/// kernel when it loads the modules, which are named in the image; the others look for hibernation, foreign formats of
+/// programs, or a TPM.
+const UNSTARTED: &[&str] = &[
+    "kmod-static-nodes.service",
+    "systemd-binfmt.service",
+    "systemd-hibernate-clear.service",
+    "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket",
+    "systemd-pcrmachine.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-tpm2-setup-early.service",
+    "systemd-tpm2-setup.service",
+];
+
+/// Takes away what the packages pull in by `.wants` though it must not or need not start: a masked unit that is pulled in
+/// is one more that the first process looks at. Before roles bring their files: they may want one back.
+pub(super) fn unlink(tree: &mut Tree) {
+    let pulls = |path: &str| {
+        let (dir, unit) = path.rsplit_once('/')?;
+        let pulled = dir.ends_with(".wants") && (UNSTARTED.contains(&unit) || MASKED.contains(&unit));
+        pulled.then(|| path.to_owned())
+    };
+    let links: Vec<String> = tree.below(PACKAGED.as_bytes()).filter_map(|(path, _)| pulls(&show(path))).collect();
+    for link in links {
+        tree.remove(link);
+    }
+}
 
 /// Enables the roles' units, masks what must not run, and writes the preset that says so.
 ///
@@ -141,6 +177,22 @@ fn install_section(text: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use crate::tree::What;
+
+    #[test]
+    fn what_pulls_a_unit_in_goes_and_the_unit_stays() {
+        let origin = Arc::from("test");
+        let mut tree = Tree::new();
+        for unit in ["kmod-static-nodes.service", "getty.target", "systemd-udevd.service"] {
+            tree.file(&format!("{PACKAGED}/{unit}"), 0o644, "", &origin).unwrap();
+            tree.symlink(&format!("{PACKAGED}/sysinit.target.wants/{unit}"), &format!("../{unit}"), &origin).unwrap();
+        }
+        unlink(&mut tree);
+        let left: Vec<String> = tree.below(PACKAGED.as_bytes()).map(|(path, _)| show(path)).collect();
+        let pulled = "sysinit.target.wants/systemd-udevd.service";
+        let stay =
+            ["getty.target", "kmod-static-nodes.service", "sysinit.target.wants", pulled, "systemd-udevd.service"];
+        assert_eq!(left, stay.map(|name| format!("{PACKAGED}/{name}")));
+    }
 
     fn tree(units: &[(&str, &str)]) -> Tree {
         let mut tree = Tree::new();
