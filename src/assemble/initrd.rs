@@ -231,11 +231,11 @@ const OWN: &[(&str, &str)] = &[
         "[Service]\nExecStart=\nExecStart=-udevadm trigger --type=devices --action=add --subsystem-match=pci \
          --subsystem-match=virtio --subsystem-match=scsi --subsystem-match=nvme --subsystem-match=block\n",
     ),
-    // What goes wrong has to be on the console, and is there by way of the kernel's log. Of what goes well the status
-    // lines tell, once.
+    // What goes wrong has to be on the console: what PID 1 says by way of the kernel's log, what programs say directly. To
+    // them `kmsg` is a way through the journal, and there is none here: their words would be lost.
     (
         "usr/lib/systemd/system.conf.d/nodelith.conf",
-        "[Manager]\nLogTarget=kmsg\nLogLevel=notice\nDefaultStandardOutput=kmsg\nDefaultStandardError=kmsg\n",
+        "[Manager]\nLogTarget=kmsg\nLogLevel=notice\nDefaultStandardOutput=null\nDefaultStandardError=tty\n",
     ),
     // Eight devices that nobody opens, and udev and PID 1 would look at each, here and in the root; repart gets the one
     // that it needs by asking for it.
@@ -250,7 +250,8 @@ const OWN: &[(&str, &str)] = &[
          [Service]\nExecStart=\nExecStart=systemd-repart --dry-run=no --definitions=/usr/lib/repart.d\n\
          SuccessExitStatus=\n",
     ),
-    // Without util-linux's `fsck` there is no systemd-fsck. -y: nobody is there to answer; 1 is "errors corrected".
+    // Without util-linux's `fsck` there is no systemd-fsck. -y: nobody is there to answer; 1 is "errors corrected". What it
+    // repairs, and what it cannot, it says on stdout.
     (
         "usr/lib/systemd/system/nodelith-var-check.service",
         "[Unit]\nDescription=Check the File System of /var\nDefaultDependencies=no\n\
@@ -259,7 +260,8 @@ const OWN: &[(&str, &str)] = &[
          Conflicts=shutdown.target\nBefore=shutdown.target\nIgnoreOnIsolate=yes\n\
          OnFailure=emergency.target\nOnFailureJobMode=replace-irreversibly\n\n\
          [Service]\nType=oneshot\nRemainAfterExit=yes\n\
-         ExecStart=/usr/sbin/e2fsck -y /dev/disk/by-partlabel/nodelith-var\nSuccessExitStatus=1\n",
+         ExecStart=/usr/sbin/e2fsck -y /dev/disk/by-partlabel/nodelith-var\nSuccessExitStatus=1\n\
+         StandardOutput=tty\n",
     ),
     // Wants, not Requires: the switch to the root stops repart, with it the check, and would then unmount /var.
     (
@@ -357,6 +359,16 @@ mod tests {
         assert!(tree.get("usr/lib/systemd/system/sysinit.target.wants/systemd-udevd.service").is_some());
         assert!(tree.get("usr/lib/systemd/system/sysinit.target.wants/x.service").is_none());
         assert_eq!(tree, build(), "equal inputs, equal trees");
+    }
+
+    #[test]
+    fn nothing_speaks_to_a_journal_that_is_not_there() {
+        for (path, text) in OWN {
+            let ways = text.lines().filter_map(|line| line.split_once('=')).filter(|(key, _)| key.contains("Standard"));
+            for (key, way) in ways {
+                assert!(["null", "tty"].contains(&way), "{path}: {key}={way} is lost");
+            }
+        }
     }
 
     #[test]
