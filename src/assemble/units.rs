@@ -197,7 +197,7 @@ mod tests {
     fn tree(units: &[(&str, &str)]) -> Tree {
         let mut tree = Tree::new();
         for (unit, text) in units {
-            tree.file(&format!("usr/lib/systemd/system/{unit}"), 0o644, *text, &Arc::from("test")).unwrap();
+            tree.file(&format!("{PACKAGED}/{unit}"), 0o644, *text, &Arc::from("test")).unwrap();
         }
         tree
     }
