@@ -1,16 +1,31 @@
 # Talking to step-ca. Sourced by the certificate scripts, after lib.sh.
 
-# ask OUT CURL-ARGUMENT…: a request to the CA; $answer is the HTTP status, 000 when there was none, $broke curl's code.
+# ask OUT CURL-ARGUMENT…: a request to the CA; $answer is the HTTP status, 000 when no whole answer came, $broke curl's code.
 ask() {
     out=$1
     shift
     broke=0
-    answer=$(curl --silent --proto =https --connect-timeout 10 --max-time 60 --output "$out" --write-out '%{http_code}' "$@") || broke=$?
+    # A slow CA cuts its own answer off 15 s after the question: the status is there by then, what it is about is not.
+    answer=$(curl --silent --proto =https --connect-timeout 10 --max-time 60 --output "$out" --write-out '%{http_code}' "$@") ||
+        { broke=$? answer=000; }
+}
+
+# fits FILE FINGERPRINT: whether the certificate is the one with that digest.
+fits() {
+    found=$(openssl x509 -in "$1" -outform DER 2>/dev/null | sha256sum)
+    [ "${found%% *}" = "$2" ]
 }
 
 # fetch_root URL FINGERPRINT FILE: the CA's root certificate, waiting for the CA as long as it takes.
-# Whoever answers is not trusted yet: only the certificate's own digest counts.
+# Whoever answers is not trusted yet: only the certificate's own digest counts. Mostly the certificate before has brought it.
 fetch_root() {
+    for known in /var/lib/nodelith/certificates/*/ca.pem; do
+        if [ -e "$known" ] && fits "$known" "$2"; then
+            cp "$known" "$3"
+            return
+        fi
+        break
+    done
     told=
     while :; do
         ask "$3.json" --insecure "$1/root/$2"
@@ -24,8 +39,7 @@ fetch_root() {
         200) field ca "$3.json" >"$3" ;;
         *) : >"$3" ;;
         esac
-        found=$(openssl x509 -in "$3" -outform DER 2>/dev/null | sha256sum)
-        if [ "${found%% *}" = "$2" ]; then return; fi
+        if fits "$3" "$2"; then return; fi
         fail NL-CERT-002 "$1 has not the root certificate with the fingerprint $2: wrong CA, or wrong nodelith.certificates.ca-fingerprint"
     done
 }
