@@ -1,4 +1,5 @@
-//! The nodes' shell scripts, where a boot does not come by every day: an answer that is cut off in its middle.
+//! The nodes' shell scripts, where a boot does not come by every day: an answer that is cut off in its middle, a clock that is
+//! wrong, a refusal in the middle of a step.
 #![expect(clippy::disallowed_methods, reason = "the scripts' own shell")]
 
 use std::path::Path;
@@ -35,4 +36,84 @@ present https://ca . csr.pem token
 echo "$answer after $(wc -l <questions), $(cat answer.json)"
 "#;
     assert_eq!(sh(work.path(), &CERTIFICATES, script), "201 after 2, certificate\n");
+}
+
+/// A worker whose clock is seconds behind the controller's meets a CA that was made "in the future".
+#[test]
+fn a_ca_that_is_not_valid_yet_is_waited_for() {
+    let work = tempfile::tempdir().expect("a directory");
+    let script = r#"
+echo request >csr.pem
+wait_a_bit() { :; }
+curl() {
+    echo asked >>questions
+    if [ "$(wc -l <questions)" -lt 3 ]; then printf '000 9'; return 60; fi
+    printf '201 0'
+}
+present https://ca . csr.pem token 2>said
+echo "$answer after $(wc -l <questions); $(grep -c '^NL-CERT-010 .* is not valid yet at ' said) of $(wc -l <said) lines"
+"#;
+    assert_eq!(sh(work.path(), &CERTIFICATES, script), "201 after 3; 1 of 1 lines\n");
+}
+
+#[test]
+fn a_ca_that_is_not_valid_any_more_and_a_foreign_one_end_the_step() {
+    for (found, code) in [("10", "NL-CERT-005"), ("20", "NL-CERT-007"), ("0", "NL-CERT-007")] {
+        let work = tempfile::tempdir().expect("a directory");
+        let script = format!(
+            r#"
+echo request >csr.pem
+curl() {{ printf '000 {found}'; return 60; }}
+(present https://ca . csr.pem token) 2>said || cut -d ' ' -f 1 said
+"#
+        );
+        assert_eq!(sh(work.path(), &CERTIFICATES, &script), format!("{code}\n"), "{found}");
+    }
+}
+
+#[test]
+fn a_certificate_names_whom_it_names() {
+    let files = [CERTIFICATES[0], "certificates/rootfs/usr/lib/nodelith/answer.sh"];
+    let script = r#"
+said='X509v3 Subject Alternative Name: 
+    DNS:worker-1, DNS:kubernetes, IP Address:10.8.0.11, IP Address:127.0.0.1
+Certificate will not expire'
+for name in DNS:worker-1 DNS:kubernetes 'IP Address:10.8.0.11' 'IP Address:127.0.0.1' \
+    DNS:worker DNS:worker-11 'IP Address:10.8.0.1' 'IP Address:127.0.0.11' DNS:10.8.0.11; do
+    if names "$said" "$name"; then echo "$name"; fi
+done
+"#;
+    let named = "DNS:worker-1\nDNS:kubernetes\nIP Address:10.8.0.11\nIP Address:127.0.0.1\n";
+    assert_eq!(sh(Path::new("/"), &files, script), named);
+}
+
+/// etcd's users: a step that etcd refuses is tried again, with all that comes before it, until the doors are closed.
+#[test]
+fn etcds_users_are_made_until_all_are() {
+    let work = tempfile::tempdir().expect("a directory");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("overlays/etcd/rootfs/usr/lib/nodelith/etcd-users");
+    let text = std::fs::read_to_string(path).expect("the script");
+    let (_, body) = text.split_once("lib.sh\n").expect("it sources lib.sh");
+    let body = body
+        .replace("/usr/lib/nodelith/etcd-users.d/", "users.d/")
+        .replace("/usr/lib/nodelith/etcdctl-admin", "etcdctl");
+    let script = format!(
+        r#"
+mkdir users.d
+echo /registry/ >users.d/flannel
+wait_a_bit() {{ :; }}
+curl() {{ return 22; }}
+etcdctl() {{
+    echo "$*" >>calls
+    case $* in
+    'auth enable') if [ "$(grep -c 'auth enable' calls)" = 1 ]; then echo 'context deadline exceeded' >&2; return 1; fi ;;
+    esac
+}}
+first() {{ false; }}
+{body}
+grep -c 'auth enable' calls
+grep -c 'grant-permission flannel --prefix=true readwrite /registry/' calls
+"#
+    );
+    assert_eq!(sh(work.path(), &CERTIFICATES[..1], &script), "2\n2\n");
 }
