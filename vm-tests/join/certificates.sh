@@ -13,5 +13,6 @@ for kind in /usr/lib/nodelith/certificates/*; do
     *) echo "${kind##*/}: $(openssl x509 -in "$dir/cert.pem" -noout -subject)"; exit 1 ;;
     esac
 done
-# No secret on a command line, no CA key on a worker.
+# No key and no token on a command line (a set of one letter, so that grep does not find its own), no CA key on a worker.
+if grep -alE 'PRIVATE[ ]KEY|[e]yJ[A-Za-z0-9_-]{20}' /proc/[0-9]*/cmdline 2>/dev/null; then exit 1; fi
 case $name in worker*) ! grep -rlE 'PRIVATE KEY' /var/lib /run/nodelith 2>/dev/null | grep -v '/certificates/[a-z-]*/key.pem$' ;; esac
