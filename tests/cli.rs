@@ -112,6 +112,23 @@ fn a_new_key_is_private_and_its_tokens_name_the_node() {
     assert!(tokens.lines().all(|token| token.split('.').count() == 3));
 }
 
+
+#[test]
+fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is_one() {
+    let dir = house("");
+    let complete = |stdout: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodelith"));
+        command.current_dir(dir.path()).args(["completions", "bash"]).stdout(stdout).output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(complete(writer.into()).status.code(), Some(0));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = complete(full.into());
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(said(&output).contains("writing to standard output"), "{}", said(&output));
+}
+
 #[test]
 fn completions_and_help_go_to_standard_output() {
     let dir = house("");

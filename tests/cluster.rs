@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 const VARIABLE: &str = "NODELITH_STAND_IN";
 
-/// A guest's whole life. Its words are those of a console of ours; files of the cluster's directory change its manners.
+/// A guest's whole life. Its words are those of a console of ours; files of the cluster's directory change its manners,
+/// and so does a credential `deaf`.
 #[test]
 #[ignore = "this is the stand-in for QEMU, not a test"]
 fn stand_in() {
@@ -36,11 +37,15 @@ fn stand_in() {
     let Some(qmp) = path("qmp") else { return };
     let mut disk = fs::File::options().append(true).open(qmp.with_file_name("disk.qcow2")).unwrap();
     disk.write_all(b"!").unwrap();
+    if Path::new("refusing").exists() {
+        std::io::stdout().write_all(b"no memory left\n").unwrap();
+        return;
+    }
+    let deaf = Path::new("deaf").exists() || qmp.with_file_name("credentials").join("deaf").exists();
     let [qmp, mut console, probe] =
         ["qmp", "console", "probe"].map(|id| UnixStream::connect(path(id).unwrap()).unwrap());
     let link = words.iter().find_map(|word| word.split("addr.path=").nth(1)).unwrap();
     let _link = UnixStream::connect(link).unwrap();
-    std::thread::spawn(move || answer(&probe));
     let mut last = console.try_clone().unwrap();
     std::thread::spawn(move || {
         for said in ["BdsDxe: starting Boot0001", "Linux version 6.12", "device-mapper: verity: sha256"] {
@@ -55,11 +60,15 @@ fn stand_in() {
         let _ = writeln!(console, "[  OK  ] Reached target nodelith-joined.target.\r");
     });
     let mut out = qmp.try_clone().unwrap();
+    let events = out.try_clone().unwrap();
+    std::thread::spawn(move || answer(&probe, &events));
     out.write_all(b"{\"QMP\": {}}\n").unwrap();
     for line in BufReader::new(qmp).lines() {
         let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
         writeln!(out, "{}", json!({ "return": {}, "id": request["id"] })).unwrap();
-        if request["execute"] == "system_powerdown" && !Path::new("deaf").exists() {
+        if request["execute"] == "system_powerdown" && deaf {
+            let _ = writeln!(last, "pressed\r");
+        } else if request["execute"] == "system_powerdown" {
             let _ = writeln!(last, "[  OK  ] Reached target poweroff.target.\r");
             writeln!(out, "{}", json!({ "event": "SHUTDOWN", "data": { "reason": "guest-shutdown" } })).unwrap();
             return;
@@ -67,14 +76,23 @@ fn stand_in() {
     }
 }
 
-fn answer(probe: &UnixStream) {
+#[expect(clippy::exit, reason = "a guest that is gone takes its process with it, whatever the other threads do")]
+fn answer(probe: &UnixStream, mut events: &UnixStream) {
     let mut out = probe;
     writeln!(out, "ready").unwrap();
     for line in BufReader::new(probe).lines() {
         let line = line.unwrap();
         let [id, _, script] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
         let script = String::from_utf8(STANDARD.decode(script).unwrap()).unwrap();
-        let said = STANDARD.encode(format!("ran {script}\n"));
+        if script.contains("reboot.target") {
+            writeln!(events, "{}", json!({ "event": "SHUTDOWN", "data": { "reason": "guest-reset" } })).unwrap();
+        }
+        if script.contains("reboot.target") || script.contains("crash") {
+            std::process::exit(0);
+        }
+        // Who is asked for failed units has none.
+        let said = if script.contains("--state=failed") { String::new() } else { format!("ran {script}\n") };
+        let said = STANDARD.encode(said);
         writeln!(out, "{id} 0 {said}. .").unwrap();
     }
 }
@@ -182,12 +200,41 @@ impl House {
         fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
     }
 
-    fn wait_for_silence(&self) {
-        let until = Instant::now() + Duration::from_secs(30);
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < until, "left over: {:?}", self.processes());
+    fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(Instant::now() < until, "not within a minute: {what}; there are {:?}", self.processes());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    fn wait_for_silence(&self) {
+        self.wait("nothing is left over", || self.processes().is_empty());
+    }
+
+    /// A machine's status once it is as wanted.
+    fn machine_when(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut found = Value::Null;
+        self.wait(&format!("{name} is as wanted"), || {
+            let status = self.status();
+            let machines = status["machines"].as_array().unwrap();
+            found = machines.iter().find(|machine| machine["seat"]["name"] == name).unwrap().clone();
+            wanted(&found)
+        });
+        found
+    }
+
+    /// Writes the claim `area/claim`, on one machine that does not hear its power button.
+    fn claim(&self, steps: &str) {
+        let text = format!("about = \"x\"\nsteps = [{steps}]\n[machines.worker-1]\ncredentials = {{ deaf = \"x\" }}\n");
+        fs::create_dir_all(self.path("claims/area")).unwrap();
+        fs::write(self.path("claims/area/claim.toml"), text).unwrap();
+    }
+
+    /// `nodelith test` of that claim.
+    fn test(&self) -> Command {
+        let [claims, report] = ["claims", "out/report"].map(|path| self.path(path).display().to_string());
+        self.command(&["test", "--vm-tests", &claims, "--report", &report])
     }
 
     /// How often a machine's disk was used.
@@ -365,5 +412,33 @@ fn machines_that_are_late_run_on_and_a_deaf_one_is_cut() {
     let since = Instant::now();
     house.run(0, &["down", "--within", "1"]);
     assert!(since.elapsed() < Duration::from_secs(30));
+    house.wait_for_silence();
+}
+
+#[test]
+fn a_guest_that_goes_away_fails_its_claim_also_when_nobody_reads_that() {
+    let house = House::with_images();
+    house.claim("{ console = \"Linux version\" }, { run = \"crash\" }");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = house.test().stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(8), "{}", String::from_utf8_lossy(&output.stderr));
+    let verdict: Value = serde_json::from_slice(&fs::read(house.path("out/report/verdict.json")).unwrap()).unwrap();
+    let failure = &verdict["claims"][0]["failure"];
+    assert_eq!((failure["machine"].as_str(), failure["expected"].as_str()), (Some("worker-1"), Some("an answer")));
+    assert!(!failure["console"].as_array().unwrap().is_empty(), "{failure}");
+}
+
+#[test]
+fn an_interruption_is_no_verdict() {
+    let house = House::with_images();
+    house.claim("{ run = \"true\" }");
+    let mut child = house.test().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let console = house.path("out/report/area-claim/worker-1-boot1.console");
+    house.wait("the button was pressed", || fs::read_to_string(&console).is_ok_and(|said| said.contains("pressed")));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let said: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(4), "{said:?}");
+    assert!(!house.path("out/report/verdict.json").exists(), "{said:?}");
     house.wait_for_silence();
 }

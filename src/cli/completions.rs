@@ -1,9 +1,8 @@
 //! `nodelith completions`.
 
-use super::output::Printer;
+use super::output::{self, Printer};
 use crate::error::Result;
 use clap::CommandFactory as _;
-use std::io::Write as _;
 
 /// Print a shell's completion script.
 #[derive(Debug, clap::Args)]
@@ -16,6 +15,5 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, _: &Printer) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "nodelith", &mut script);
-    std::io::stdout().write_all(&script)?;
-    Ok(())
+    output::write(&script)
 }

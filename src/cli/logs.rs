@@ -5,7 +5,6 @@ use super::output::Printer;
 use crate::cluster::Client;
 use crate::error::{Fault, Kind, Result};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long a translated machine may take to read its journal.
@@ -38,7 +37,7 @@ fn unit(text: &str) -> Result<String, String> {
     if good { Ok(text.to_owned()) } else { Err("a unit's name has letters, digits and `:-_.@\\*`".to_owned()) }
 }
 
-pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn run(args: &Args, printer: &Printer) -> Result<()> {
     let dir = args.out.join("cluster");
     let name = &plan(&dir)?.seat(&args.name)?.name.clone();
     let only = args.unit.as_ref().map(|unit| format!(" --unit='{unit}'")).unwrap_or_default();
@@ -49,11 +48,11 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode> {
             fault.hint(format!("`nodelith status` tells what it does, `nodelith console {name}` what it said")),
         )
     })?;
-    printer.raw(&answer.stdout)?;
+    let shown = printer.raw(&answer.stdout);
     if answer.code != 0 {
         return Err(Fault::new(Kind::Verdict, format!("journalctl failed on {name}: {}", answer.stderr.trim())).into());
     }
-    Ok(ExitCode::SUCCESS)
+    shown
 }
 
 #[cfg(test)]

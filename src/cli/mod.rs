@@ -119,7 +119,7 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(cli.global.output, cli.global.quiet);
     match run(&cli, &printer) {
         Ok(code) => code,
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => printer.failure(&error),
     }
 }
@@ -135,7 +135,7 @@ fn run(cli: &Cli, printer: &Printer) -> Result<ExitCode> {
         // A program's exit code is passed through.
         Verb::Kubectl(args) => return kubectl::run(args, &cli.global),
         Verb::Console(args) => console::run(args, printer),
-        Verb::Logs(args) => return logs::run(args, printer),
+        Verb::Logs(args) => logs::run(args, printer),
         Verb::Token(args) => token::run(args, printer),
         Verb::Verify(args) => verify::run(args, &cli.global, printer),
         Verb::Inspect(args) => inspect::run(args, &cli.global, printer),

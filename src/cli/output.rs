@@ -1,6 +1,6 @@
 //! Rendering: results on standard output, progress and errors on standard error, as bars, lines or JSON lines.
 
-use crate::error::{Result, fault_of, kind_of};
+use crate::error::{Blame as _, Kind, Result, fault_of, kind_of};
 use crate::report::{Event, Report};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -47,25 +47,24 @@ impl Printer {
 
     /// Prints a result: a line of text, or the value as a JSON line of event `result`.
     pub(super) fn result(&self, text: &str, value: &serde_json::Value) -> Result<()> {
-        let mut out = std::io::stdout().lock();
         if self.json() {
-            writeln!(out, "{}", with_version(&serde_json::json!({"event": "result", "result": value})))?;
-        } else if !text.is_empty() {
-            writeln!(out, "{}", text.trim_end())?;
+            let value = with_version(&serde_json::json!({"event": "result", "result": value}));
+            write(format!("{value}\n").as_bytes())
+        } else if text.is_empty() {
+            Ok(())
+        } else {
+            write(format!("{}\n", text.trim_end()).as_bytes())
         }
-        Ok(())
     }
 
     /// Prints text as it is, without an end of line of our own; with `--output json` as a JSON line of event `output`.
     pub(super) fn raw(&self, text: &str) -> Result<()> {
-        let mut out = std::io::stdout().lock();
         if self.json() {
-            writeln!(out, "{}", with_version(&serde_json::json!({"event": "output", "text": text})))?;
+            let value = with_version(&serde_json::json!({"event": "output", "text": text}));
+            write(format!("{value}\n").as_bytes())
         } else {
-            out.write_all(text.as_bytes())?;
+            write(text.as_bytes())
         }
-        out.flush()?;
-        Ok(())
     }
 
     /// Prints a failure in four parts (what, while doing what, cause, hint) and gives the exit code.
@@ -85,7 +84,7 @@ impl Printer {
                 let lead = if at == 0 { "error" } else { "  cause" };
                 text += &format!("{lead}: {part}\n");
             }
-            if kind == crate::error::Kind::Internal {
+            if kind == Kind::Internal {
                 text += "  hint: this is a bug of nodelith; please report it with the lines above\n";
             }
             for hint in hints {
@@ -185,8 +184,25 @@ pub(super) fn bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }
 
+/// Nobody reads standard output any more. A type of its own: a supervisor or a QEMU that hangs up breaks a pipe as well,
+/// and that is a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more")]
+struct ReaderGone;
+
+/// Writes to standard output, at once.
+///
+/// # Errors
+/// One of which [`is_reader_gone`] tells; else [`Kind::Environment`].
+pub(super) fn write(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        written => written.blame(Kind::Environment, || "writing to standard output".to_owned()),
+    }
+}
+
 /// Whether an error only says that the reader of standard output went away.
-pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+pub(super) fn is_reader_gone(error: &anyhow::Error) -> bool {
+    error.is::<ReaderGone>()
 }

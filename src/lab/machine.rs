@@ -188,8 +188,8 @@ impl Machine {
         if let Some(running) = &mut self.running
             && let Some(status) = running.process.ended()
         {
-            // The process can be gone before its last words were read. An interruption only makes the reason unknown.
-            let _ = running.qmp.drain(LAST_WORDS);
+            // The process can be gone before its last words were read.
+            running.qmp.drain(LAST_WORDS);
             let reason = running.qmp.event("SHUTDOWN").and_then(|data| Some(data.get("reason")?.as_str()?.to_owned()));
             self.ending = Some(match reason.as_deref() {
                 Some("guest-shutdown") if status.success() => Ending::PowerOff,

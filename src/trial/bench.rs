@@ -7,7 +7,7 @@ use super::{Options, Subject};
 use crate::cluster::{PREFIX, address};
 use crate::error::{Kind, Result, kind_of};
 use crate::lab::switch::{Dhcp, Switch};
-use crate::lab::{Emulator, Hardware, Machine, interrupt, root_partition};
+use crate::lab::{Answer, Emulator, Hardware, Machine, interrupt, root_partition};
 use crate::sys::fs;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,10 +25,6 @@ pub(super) enum Stop {
 
 impl From<anyhow::Error> for Stop {
     fn from(error: anyhow::Error) -> Self {
-        if kind_of(&error) == Kind::Verdict {
-            let seen = format!("{error:#}");
-            return Self::Failed(Box::new(Failure { expected: "an answer".into(), seen, ..Failure::default() }));
-        }
         Self::Broken(error)
     }
 }
@@ -230,6 +226,20 @@ impl<'a> Bench<'a> {
     pub(super) fn failed(&self, index: Option<usize>, expected: &str, seen: &str) -> Stop {
         let machine = index.map(|index| self.seats[index].member.name.clone());
         Stop::Failed(Box::new(Failure { machine, expected: expected.into(), seen: seen.into(), ..Failure::default() }))
+    }
+
+    /// Why something could not be done with a machine: what the guest owes is the claim's failure, anything else, such
+    /// as Ctrl-C, says nothing about the image.
+    pub(super) fn owed(&self, index: usize, expected: &str, error: anyhow::Error) -> Stop {
+        match kind_of(&error) {
+            Kind::Verdict => self.failed(Some(index), expected, &format!("{error:#}")),
+            _ => Stop::Broken(error),
+        }
+    }
+
+    /// Runs a script in a machine.
+    pub(super) fn run(&self, index: usize, script: &str, bound: Duration) -> Outcome<Answer> {
+        self.seats[index].machine.run(script, bound).map_err(|error| self.owed(index, "an answer", error))
     }
 
     /// Lets a moment pass.

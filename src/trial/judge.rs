@@ -40,7 +40,7 @@ pub(super) fn end_boot(bench: &mut Bench<'_>, index: usize, within: Option<Durat
         units(bench, index)?;
         bench.seats[index].off_on_purpose = true;
         let ending = bench.seats[index].machine.power_off(within.unwrap_or(POWER_OFF));
-        let ending = ending.map_err(|error| bench.failed(Some(index), "a clean power-off", &format!("{error:#}")))?;
+        let ending = ending.map_err(|error| bench.owed(index, "a clean power-off", error))?;
         if ending != Ending::PowerOff {
             return Err(bench.failed(Some(index), "a clean power-off", &format!("{ending:?}")));
         }
@@ -67,7 +67,7 @@ fn console(bench: &Bench<'_>, index: usize) -> Outcome<()> {
 fn units(bench: &mut Bench<'_>, index: usize) -> Outcome<()> {
     let until = Instant::now() + SETTLE;
     loop {
-        let answer = bench.seats[index].machine.run(UNITS, LOOK)?;
+        let answer = bench.run(index, UNITS, LOOK)?;
         let allowed = |line: &String| !bench.claim.allow.iter().any(|allowed| pattern::holds(line, allowed));
         let (listed, shown) = answer.stdout.split_once("=== ").unwrap_or((&answer.stdout, ""));
         let listed = listed.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
@@ -102,15 +102,20 @@ fn restless(shown: &str) -> Vec<String> {
 }
 
 /// Completes a failure with what helps to understand it: the machine's failed units and its last words.
-pub(super) fn complete(bench: &Bench<'_>, stop: Stop) -> Stop {
+pub(super) fn complete(bench: &mut Bench<'_>, stop: Stop) -> Stop {
     let Stop::Failed(mut failure) = stop else { return stop };
     failure.kept = bench.dir.clone();
-    let seat = bench.seats.iter().find(|seat| failure.machine.as_ref() == Some(&seat.member.name));
+    let seat = bench.seats.iter_mut().find(|seat| failure.machine.as_ref() == Some(&seat.member.name));
     if let Some(seat) = seat {
         failure.console = seat.machine.console().map(|console| console.tail(TAIL)).unwrap_or_default();
-        // A failure early in the boot: the reasons are in the journal, which can soon be asked.
+        // A failure early in the boot: the reasons are in the journal, which can soon be asked. Not of one that is off.
         let until = Instant::now() + COME_UP;
-        while seat.member.boots && !seat.machine.answers() && Instant::now() < until && interrupt::check().is_ok() {
+        while seat.member.boots
+            && !seat.machine.answers()
+            && seat.machine.is_on()
+            && Instant::now() < until
+            && interrupt::check().is_ok()
+        {
             std::thread::sleep(Duration::from_millis(200));
         }
         if seat.machine.answers()

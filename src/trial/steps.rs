@@ -53,7 +53,8 @@ fn link(bench: &mut Bench<'_>, index: usize, fault: switch::Fault, unplugged: bo
     }
     // A machine that is off starts with its cable in.
     if machine.is_on() {
-        machine.set_carrier(!unplugged)?;
+        let plugged = machine.set_carrier(!unplugged);
+        plugged.map_err(|error| bench.owed(index, "the machine to be on", error))?;
     }
     Ok(())
 }
@@ -116,7 +117,7 @@ systemctl list-units --all --plain --no-legend --no-pager --state=failed"
     let mut still = 0;
     loop {
         let next = Instant::now() + AGAIN;
-        let state = unit_state(&bench.seats[index].machine.run(&question, LOOK)?);
+        let state = unit_state(&bench.run(index, &question, LOOK)?);
         if state.active == "active" {
             return Ok(());
         }
@@ -172,7 +173,7 @@ fn scripts(bench: &mut Bench<'_>, seats: &[usize], run: &Run, until: Option<Inst
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(10));
             let seat = &bench.seats[index];
             let script = format!("{}{}{}", seat.facts, assignments(&bench.kept), run.script);
-            let answer = seat.machine.run(&script, left)?;
+            let answer = bench.run(index, &script, left)?;
             let before = bench.printed.get(&(seat.member.name.clone(), run.script.clone())).cloned();
             match wrong(run, &answer, before.as_deref()) {
                 None => {
