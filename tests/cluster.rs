@@ -416,6 +416,37 @@ fn machines_that_are_late_run_on_and_a_deaf_one_is_cut() {
 }
 
 #[test]
+fn a_reboot_that_fails_is_told_and_not_tried_for_ever() {
+    let house = House::with_images();
+    house.up(0, &["--workers", "1"]);
+    let refusing = house.path("out/cluster/refusing");
+    fs::write(&refusing, "").unwrap();
+    // The guest goes away instead of an answer.
+    house.run(4, &["logs", "worker-1", "reboot.target"]);
+    let machine = house.machine_when("worker-1", |machine| machine["state"] == "broken");
+    assert!(machine["trouble"][0].as_str().unwrap().contains("no memory left"), "{machine}");
+    assert!(house.run(0, &["status"]).0.contains("did not start"));
+    // This start is the third: one failed of itself, however long ago that was.
+    assert!(house.up(4, &[]).1.contains("no memory left"));
+    assert_eq!(house.boots("worker-1"), 3);
+    let log = fs::read_to_string(house.path("out/cluster/supervisor.log")).unwrap();
+    assert_eq!(log.matches("worker-1 rebooted and is off").count(), 1, "{log}");
+    assert!(house.run(0, &["console", "worker-1"]).0.contains("joined"), "what it said before is kept");
+    assert!(house.run(2, &["console", "worker-1", "--previous"]).1.contains("is missing"));
+
+    fs::remove_file(&refusing).unwrap();
+    house.up(0, &[]);
+    assert!(house.status()["machines"][1]["trouble"].as_array().unwrap().is_empty());
+    house.run(4, &["logs", "worker-1", "reboot.target"]);
+    house.machine_when("worker-1", |machine| machine["boots"] == 3 && machine["ahead"] == json!([]));
+    for boot in [&["console", "worker-1"][..], &["console", "worker-1", "--previous"]] {
+        assert!(house.run(0, boot).0.contains("joined"));
+    }
+    house.run(0, &["down"]);
+    house.wait_for_silence();
+}
+
+#[test]
 fn a_guest_that_goes_away_fails_its_claim_also_when_nobody_reads_that() {
     let house = House::with_images();
     house.claim("{ console = \"Linux version\" }, { run = \"crash\" }");

@@ -141,7 +141,7 @@ fn run(cli: &Cli, printer: &Printer) -> Result<ExitCode> {
         Verb::Inspect(args) => inspect::run(args, &cli.global, printer),
         Verb::Cache(args) => cache::run(args, &cli.global, printer),
         Verb::Completions(args) => completions::run(args, printer),
-        Verb::Supervise(args) => supervise::run(args),
+        Verb::Supervise(args) => supervise::run(args, printer),
     }
     .map(|()| ExitCode::SUCCESS)
 }

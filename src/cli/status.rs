@@ -52,7 +52,7 @@ fn render(dir: &Path, status: &Status, nodes: &[Node]) -> String {
         let (state, memory) = (machine.state.word(), format!("{} MiB", seat.memory));
         text += &format!("  {:<14} {state:<9} {:<12} {memory:>9}  {what}\n", seat.name, seat.address.to_string());
         for trouble in &machine.trouble {
-            text += &format!("    {trouble}\n");
+            text += &format!("    {}\n", trouble.replace('\n', "\n    "));
         }
     }
     for port in &status.ports {

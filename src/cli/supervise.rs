@@ -1,5 +1,6 @@
 //! `nodelith supervise`: what `up` leaves running. Not for people.
 
+use super::output::Printer;
 use crate::cluster;
 use crate::error::Result;
 use std::path::PathBuf;
@@ -11,6 +12,6 @@ pub(super) struct Args {
     dir: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    cluster::supervise(&args.dir, &mut std::io::stdout())
+pub(super) fn run(args: &Args, printer: &Printer) -> Result<()> {
+    cluster::supervise(&args.dir, &mut std::io::stdout(), printer)
 }

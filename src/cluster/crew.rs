@@ -7,6 +7,7 @@ use super::status::{Board, MachineStatus, State};
 use crate::error::{Fault, Kind, Result};
 use crate::lab::switch::Switch;
 use crate::lab::{Emulator, Ending, Guest, Hardware, Machine};
+use crate::report::{Event, Report};
 use crate::sys::{clock, fs};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -22,20 +23,29 @@ struct Hand {
     machine: Machine,
     /// When it was powered on, in seconds since 1970.
     since: u64,
+    /// Why it did not start when it was last to.
+    failed: Option<String>,
 }
 
 /// All machines. Dropping it cuts their power.
-pub(super) struct Crew {
+pub(super) struct Crew<'a> {
     hands: Vec<Hand>,
     emulator: Emulator,
     switch: Switch,
     authority: Authority,
     board: Arc<Board>,
+    report: &'a dyn Report,
 }
 
-impl Crew {
-    pub(super) fn new(emulator: Emulator, switch: Switch, authority: Authority, board: Arc<Board>) -> Self {
-        Self { hands: Vec::new(), emulator, switch, authority, board }
+impl<'a> Crew<'a> {
+    pub(super) fn new(
+        emulator: Emulator,
+        switch: Switch,
+        authority: Authority,
+        board: Arc<Board>,
+        report: &'a dyn Report,
+    ) -> Self {
+        Self { hands: Vec::new(), emulator, switch, authority, board, report }
     }
 
     /// Adds the machines of a plan that are new, and powers on all that are off.
@@ -45,7 +55,7 @@ impl Crew {
             let mut hardware = Hardware::new(&seat.name, &seat.raw());
             (hardware.memory, hardware.cpus) = (seat.memory, seat.cpus);
             let machine = Machine::new(hardware, &seat.place(), &self.emulator, Some(&self.switch))?;
-            self.hands.push(Hand { seat: seat.clone(), machine, since: 0 });
+            self.hands.push(Hand { seat: seat.clone(), machine, since: 0, failed: None });
             self.board.change(|status| status.machines.push(MachineStatus::off(seat)));
         }
         for index in 0..self.hands.len() {
@@ -58,7 +68,13 @@ impl Crew {
     }
 
     fn power_on(&mut self, index: usize, controller: Option<Ipv4Addr>) -> Result<()> {
-        let Hand { seat, machine, since } = &mut self.hands[index];
+        let started = self.start_one(index, controller);
+        self.hands[index].failed = started.as_ref().err().map(|error| format!("{error:#}"));
+        started
+    }
+
+    fn start_one(&mut self, index: usize, controller: Option<Ipv4Addr>) -> Result<()> {
+        let Hand { seat, machine, since, .. } = &mut self.hands[index];
         *since = clock::now();
         // New tokens: those of the boot before may be spent or old.
         let tokens = Tokens::default();
@@ -72,25 +88,33 @@ impl Crew {
         let told = credentials(&member, controller.map(|address| (&self.authority, address)), clock::now())?;
         let told: BTreeMap<String, Vec<u8>> = told.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();
         machine.tell(told, &self.emulator)?;
-        let console = Path::new(&seat.name).with_extension("console");
+        let [console, previous, starting] =
+            ["console", "previous.console", "starting.console"].map(|kind| Path::new(&seat.name).with_extension(kind));
+        machine.power_on(&self.emulator, self.emulator.acceleration(), &starting)?;
+        // Only now: a start that failed has said nothing, and would take the place of what tells why.
         if console.exists() {
-            fs::rename(&console, &Path::new(&seat.name).with_extension("previous.console"))?;
+            fs::rename(&console, &previous)?;
         }
-        machine.power_on(&self.emulator, self.emulator.acceleration(), &console)
+        fs::rename(&starting, &console)
     }
 
-    /// Takes a look at every machine and writes what it saw on the board. A guest that rebooted starts again.
+    /// Takes a look at every machine and writes what it saw on the board. A guest that rebooted starts again; if it does
+    /// not, it stays off until it is asked for.
     pub(super) fn look(&mut self) {
         let controller = self.hands.first().map(|hand| hand.seat.address);
         for index in 0..self.hands.len() {
             let mut state = match self.hands[index].machine.ended() {
                 None if self.hands[index].machine.boots() > 0 => State::On,
                 None | Some(Ending::PowerOff | Ending::Cut) => State::Off,
-                Some(Ending::Reboot) => match self.power_on(index, controller) {
+                Some(Ending::Reboot) if self.hands[index].failed.is_none() => match self.power_on(index, controller) {
                     Ok(()) => State::On,
-                    Err(_) => State::Broken,
+                    Err(error) => {
+                        let text = format!("{} rebooted and is off: {error:#}", self.hands[index].seat.name);
+                        self.report.event(Event::Warning { text });
+                        State::Broken
+                    }
                 },
-                Some(Ending::Broken) => State::Broken,
+                Some(Ending::Reboot | Ending::Broken) => State::Broken,
             };
             let hand = &self.hands[index];
             let (mut passed, mut ahead, mut trouble, mut tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -99,6 +123,7 @@ impl Crew {
                 trouble = milestone::trouble(console);
                 tail = console.tail(TAIL);
             }
+            trouble.extend(hand.failed.clone());
             let (boots, since) = (hand.machine.boots(), hand.since);
             self.board.change(|status| {
                 let Some(entry) = status.machines.get_mut(index) else { return };

@@ -7,7 +7,8 @@
 //!   authority/           the CA's root and the operator's key, for this cluster only
 //!   images/<sha256>.raw  links to the images, so that a rebuild does not pull them from under the disks
 //!   machines/<name>/     disk, firmware variables, credentials, sockets
-//!   <name>.console       what the machine says; <name>.previous.console of the boot before
+//!   <name>.console       what the machine says; <name>.previous.console of the boot before,
+//!                        <name>.starting.console until QEMU runs
 //!   kubeconfig           for kubectl, with a key that was made here
 //!   control              the supervisor's socket
 //!   supervisor.{lock,pid,log}  held while it lives; who it is; what it complained

@@ -50,7 +50,7 @@ pub struct MachineStatus {
     pub milestones: Vec<(String, f64)>,
     /// What it has still to pass.
     pub ahead: Vec<String>,
-    /// Console lines that no good boot shows, and failures that the node told by a code.
+    /// Console lines that no good boot shows, failures that the node told by a code, and why it did not start.
     pub trouble: Vec<String>,
     /// The last lines of its console.
     pub tail: Vec<String>,

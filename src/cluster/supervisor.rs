@@ -14,6 +14,7 @@ use crate::error::{Blame, Fault, Kind, Result};
 use crate::lab::forward::{Forward, Forwarder};
 use crate::lab::switch::Switch;
 use crate::lab::{Emulator, interrupt};
+use crate::report::Report;
 use crate::sys::fs;
 use std::io::{BufRead as _, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -37,8 +38,9 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Keeps the cluster of a directory until it is told to take it down, or is ended.
 ///
 /// # Errors
-/// [`Kind::Environment`] when a port is taken, QEMU does not start, or it was interrupted: no machine runs then.
-pub fn supervise(dir: &Path, ready: &mut dyn Write) -> Result<()> {
+/// [`Kind::Environment`] when a port is taken, QEMU does not start, it was interrupted or the directory was removed: no
+/// machine runs then.
+pub fn supervise(dir: &Path, ready: &mut dyn Write, report: &dyn Report) -> Result<()> {
     // Refused when a shell started us as the leader of a group; then the terminal's signals simply reach us.
     let _ = rustix::process::setsid();
     interrupt::watch();
@@ -63,7 +65,7 @@ pub fn supervise(dir: &Path, ready: &mut dyn Write) -> Result<()> {
     let board = Arc::new(Board::new(first));
     let switch = Switch::new(1, None, None)?;
     let _forwarder = Forwarder::start(&switch, ADDRESS, PREFIX, forwards)?;
-    let mut crew = Crew::new(emulator, switch, authority, Arc::clone(&board));
+    let mut crew = Crew::new(emulator, switch, authority, Arc::clone(&board), report);
     std::thread::spawn(hold_starter);
     crew.start(&plan)?;
     let (orders, inbox) = mpsc::channel();
