@@ -447,6 +447,17 @@ fn a_reboot_that_fails_is_told_and_not_tried_for_ever() {
 }
 
 #[test]
+fn a_cluster_whose_directory_is_removed_ends() {
+    let house = House::with_images();
+    house.up(0, &["--workers", "1"]);
+    fs::remove_dir_all(house.path("out/cluster")).unwrap();
+    house.wait_for_silence();
+    house.up(0, &["--workers", "1"]);
+    house.run(0, &["down"]);
+    house.wait_for_silence();
+}
+
+#[test]
 fn a_guest_that_goes_away_fails_its_claim_also_when_nobody_reads_that() {
     let house = House::with_images();
     house.claim("{ console = \"Linux version\" }, { run = \"crash\" }");

@@ -16,6 +16,7 @@ use crate::lab::switch::Switch;
 use crate::lab::{Emulator, interrupt};
 use crate::report::Report;
 use crate::sys::fs;
+use std::fs::File;
 use std::io::{BufRead as _, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::Path;
@@ -72,7 +73,7 @@ pub fn supervise(dir: &Path, ready: &mut dyn Write, report: &dyn Report) -> Resu
     control::serve(&board, &orders)?;
     // The starter may be gone; then the other thread ends us.
     let _ = writeln!(ready, "ready").and_then(|()| ready.flush());
-    keep(&mut crew, &inbox, here)?;
+    keep(&mut crew, &inbox, here, &lock)?;
     fs::remove(Path::new("control"))?;
     fs::remove(Path::new(PID))
 }
@@ -86,9 +87,14 @@ fn hold_starter() {
     }
 }
 
-fn keep(crew: &mut Crew, inbox: &mpsc::Receiver<Order>, here: &Path) -> Result<()> {
+fn keep(crew: &mut Crew<'_>, inbox: &mpsc::Receiver<Order>, here: &Path, lock: &File) -> Result<()> {
     loop {
         interrupt::check()?;
+        // Without the directory no verb finds us any more, and the machines would run on out of reach.
+        if !fs::names(&here.join(LOCK), lock).unwrap_or(true) {
+            let why = "the cluster's directory was removed; all machines were stopped";
+            return Err(Fault::new(Kind::Environment, why).into());
+        }
         // A client that went away does not want the answer any more.
         match inbox.recv_timeout(LOOK) {
             Ok(Order::Start(reply)) => {

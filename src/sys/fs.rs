@@ -250,6 +250,21 @@ pub fn sweep(dir: &Path, prefix: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a path names an open file: no longer when it was removed, or when another file has its name.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn names(path: &Path, file: &File) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let doing = || format!("reading {}", path.display());
+    let same = |one: &fs::Metadata, other: &fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    match fs::metadata(path) {
+        Ok(found) => Ok(same(&found, &file.metadata().blame(Kind::Environment, doing)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).blame(Kind::Environment, doing),
+    }
+}
+
 /// Holds a lock file until dropped. Another process that wants the same lock waits.
 #[derive(Debug)]
 pub struct Flock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
@@ -479,4 +494,22 @@ pub fn write_scratch(path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Kind::Environment`], naming the path.
 pub fn symlink(target: &str, path: &Path) -> Result<()> {
     std::os::unix::fs::symlink(target, path).blame(Kind::Environment, || format!("making the link {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_name_is_lost_when_its_file_is_removed_or_another_takes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let first = create(&path).unwrap();
+        assert!(names(&path, &first).unwrap());
+        rename(&path, &dir.path().join("b")).unwrap();
+        assert!(!names(&path, &first).unwrap());
+        let second = create(&path).unwrap();
+        assert!(!names(&path, &first).unwrap() && names(&path, &second).unwrap());
+    }
 }
