@@ -161,7 +161,8 @@ fn firmware(paths: &Paths<'_>) -> Vec<String> {
 }
 
 fn disk(paths: &Paths<'_>) -> Vec<String> {
-    // cache=unsafe: a power cut is the end of the process, and the host's page cache outlives that.
+    // cache=unsafe: a power cut is the end of the process, and the host's page cache outlives that. It does not outlive
+    // the host's own power cut; docs/cluster.md says so.
     let drive = format!("if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file={}", escape(&paths.disk()));
     vec!["-drive".into(), drive, "-device".into(), "virtio-blk-pci,drive=disk,bootindex=0".into()]
 }
