@@ -1,8 +1,8 @@
 //! The channel into a guest: a shell loop that enters as systemd credentials, so the image under test holds nothing
 //! of it, and that talks over a virtio serial port.
 //!
-//! A request is one line, `ID SECONDS BASE64(script)`; an answer is one line, `ID EXIT BASE64(stdout) BASE64(stderr)`.
-//! `ready` is said whenever the loop starts.
+//! A request is one line, `ID SECONDS BASE64(script)`; an answer is one line, `ID EXIT BASE64(stdout) BASE64(stderr)`, of
+//! long texts the end. `ready` is said whenever the loop starts.
 
 use super::interrupt;
 use crate::error::{Blame, Fault, Kind, Result};
@@ -57,8 +57,8 @@ while :; do
     timeout -k 2 "$seconds" sh "$dir/script" >"$dir/out" 2>"$dir/err" </dev/null 3<&-
     status=$?
     umask 077
-    printf '%s %s %s. %s.\n' "$id" "$status" "$(head -c 1000000 "$dir/out" | base64 -w 0)" \
-        "$(head -c 100000 "$dir/err" | base64 -w 0)" >&3
+    printf '%s %s %s. %s.\n' "$id" "$status" "$(tail -c 1000000 "$dir/out" | base64 -w 0)" \
+        "$(tail -c 100000 "$dir/err" | base64 -w 0)" >&3
 done
 "#;
 
@@ -76,9 +76,9 @@ pub(super) fn credentials() -> [(&'static str, &'static str); 3] {
 pub struct Answer {
     /// Its exit code; 124 when its time was over.
     pub code: i32,
-    /// What it printed.
+    /// What it printed, the last megabyte.
     pub stdout: String,
-    /// What it complained.
+    /// What it complained, the last 100 kB.
     pub stderr: String,
 }
 
@@ -201,6 +201,8 @@ mod tests {
         assert!(probe.ready());
         assert_eq!(probe.run("sleep 60", Duration::from_secs(1)).unwrap().code, 124);
         assert_eq!(probe.run("cat; umask", Duration::from_secs(20)).unwrap().stdout, "0022\n");
+        let long = probe.run("yes old | head -c 1200000; echo newest", Duration::from_secs(20)).unwrap().stdout;
+        assert!(long.len() == 1_000_000 && long.ends_with("old\nnewest\n"), "of a long text the end");
         child.kill().unwrap();
         child.wait().unwrap();
         let error = probe.run("true", Duration::from_secs(2)).unwrap_err();
