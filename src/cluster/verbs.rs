@@ -12,7 +12,7 @@ use crate::lab::interrupt;
 use crate::report::{Event, Report};
 use crate::sys::{fs, memory};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a supervisor that was told to end may take.
@@ -103,14 +103,20 @@ pub fn up(ask: &Up<'_>, report: &dyn Report) -> Result<Status> {
     }
 }
 
-/// One verb at a time changes a cluster.
-fn alone(dir: &Path) -> Result<std::fs::File> {
+/// A file beside the cluster's directory.
+fn beside(dir: &Path, kind: &str) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let lock = fs::open_lock(&dir.with_file_name(format!(".{name}.lock")))?;
+    dir.with_file_name(format!(".{name}.{kind}"))
+}
+
+/// One verb at a time changes a cluster. What a `down` that was killed left of one goes now.
+fn alone(dir: &Path) -> Result<std::fs::File> {
+    let lock = fs::open_lock(&beside(dir, "lock"))?;
     if lock.try_lock().is_err() {
         let why = format!("another `nodelith up` or `down` is at work on {}", dir.display());
         return Err(Fault::new(Kind::Environment, why).hint("wait for it, or end it").into());
     }
+    fs::remove(&beside(dir, "gone"))?;
     Ok(lock)
 }
 
@@ -167,10 +173,14 @@ fn finish(ask: &Up<'_>, client: &Client, report: &dyn Report) -> Result<Status> 
 /// # Errors
 /// [`Kind::Environment`] when a file cannot be removed, or a supervisor cannot be ended.
 pub fn down(dir: &Path, keep_disks: bool, bound: Duration, report: &dyn Report) -> Result<Down> {
-    if !dir.exists() {
+    let gone = beside(dir, "gone");
+    if !dir.exists() && !gone.exists() {
         return Ok(Down::Nothing);
     }
     let _alone = alone(dir)?;
+    if !dir.exists() {
+        return Ok(Down::Nothing);
+    }
     if let Some(client) = supervisor::find(dir)? {
         press(&client, bound, report);
         let until = Instant::now() + ENDING;
@@ -184,7 +194,9 @@ pub fn down(dir: &Path, keep_disks: bool, bound: Duration, report: &dyn Report) 
     if keep_disks && Plan::load(dir)?.is_some() {
         return Ok(Down::Kept);
     }
-    fs::remove(dir)?;
+    // In one step: half a cluster would be taken for a whole one by the next `up`.
+    fs::rename(dir, &gone)?;
+    fs::remove(&gone)?;
     Ok(Down::Removed)
 }
 
@@ -244,5 +256,29 @@ pub fn status(dir: &Path) -> Result<Option<Status>> {
     match supervisor::find(dir)? {
         Some(client) => client.status().map(Some),
         None => Ok(Plan::load(dir)?.as_ref().map(Status::off)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Silent;
+
+    #[test]
+    fn a_removal_that_was_cut_off_leaves_no_cluster_and_is_finished_by_the_next_verb() {
+        let out = tempfile::tempdir().unwrap();
+        let dir = out.path().join("cluster");
+        let gone = out.path().join(".cluster.gone");
+        let down = || down(&dir, false, Duration::ZERO, &Silent).unwrap();
+        assert_eq!(down(), Down::Nothing);
+        assert!(!out.path().join(".cluster.lock").exists(), "nothing is made where nothing is");
+        fs::make_dir(&gone.join("machines/worker-1")).unwrap();
+        assert_eq!(status(&dir).unwrap(), None);
+        assert_eq!(down(), Down::Nothing);
+        assert!(!gone.exists());
+        fs::make_dir(&gone.join("machines")).unwrap();
+        fs::make_dir(&dir.join("machines")).unwrap();
+        assert_eq!(down(), Down::Removed);
+        assert!(!gone.exists() && !dir.exists());
     }
 }

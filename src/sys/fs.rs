@@ -317,10 +317,12 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Go's module cache makes its directories read-only, which would keep their entries from being removed.
+/// Go's module cache makes its directories read-only, which would keep their entries from being removed. For others they
+/// open no further: what is removed may hold secrets.
 fn make_writable(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    let mode = fs::metadata(dir)?.permissions().mode();
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode | 0o700))?;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
@@ -500,6 +502,22 @@ pub fn symlink(target: &str, path: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_is_removed_opens_to_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let [closed, inner] = ["closed", "closed/inner"].map(|name| dir.path().join(name));
+        fs::create_dir_all(&inner).unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        set(&inner, 0o550);
+        set(&closed, 0o500);
+        make_writable(&closed).unwrap();
+        assert_eq!((mode(&closed), mode(&inner)), (0o700, 0o750));
+        set(&closed, 0o500);
+        remove(&closed).unwrap();
+        assert!(!closed.exists());
+    }
 
     #[test]
     fn a_name_is_lost_when_its_file_is_removed_or_another_takes_it() {
