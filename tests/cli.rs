@@ -112,6 +112,18 @@ fn a_new_key_is_private_and_its_tokens_name_the_node() {
     assert!(tokens.lines().all(|token| token.split('.').count() == 3));
 }
 
+#[test]
+fn a_new_key_takes_what_every_verb_takes_and_nothing_of_tokens() {
+    let dir = house("");
+    let new_key = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodelith"));
+        command.current_dir(dir.path()).env_clear().env("HOME", dir.path()).env("NODELITH_MIRROR", "http://m/debian");
+        command.args(["token", "--new-key"]).args(args).output().unwrap()
+    };
+    let output = new_key(&["a.jwk", "--quiet", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(new_key(&["b.jwk", "--count", "2"]).status.code(), Some(2));
+}
 
 #[test]
 fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is_one() {

@@ -268,6 +268,7 @@ fn a_cluster_comes_up_outlives_its_starter_grows_and_goes() {
     assert_eq!(first["machines"][1]["state"], "on");
     let port = first["ports"][0]["listen"].as_u64().unwrap();
     std::net::TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).unwrap();
+    assert_eq!(first["acceleration"], "tcg");
 
     assert!(house.run(0, &["console", "worker-1"]).0.contains("] Linux version 6.12"));
     assert!(
@@ -279,11 +280,12 @@ fn a_cluster_comes_up_outlives_its_starter_grows_and_goes() {
     assert!(house.run(2, &["console", "worker-9"]).1.contains("its machines are controller, worker-1"));
     assert!(house.run(2, &["kubectl", "get", "nodes"]).1.contains("hint: run `nodelith up`"));
 
-    let (_, err) = house.up(0, &["--workers", "2", "--output", "json"]);
+    let (_, err) = house.up(0, &["--workers", "2", "--port", &port.to_string(), "--output", "json"]);
     let events: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.iter().any(|event| event["event"] == "milestone" && event["machine"] == "worker-2"), "{err}");
     let second = house.status();
     assert_eq!((&second["supervisor"], second["machines"].as_array().unwrap().len()), (&first["supervisor"], 3));
+    assert_eq!(second["ports"][0]["listen"], port, "the port that it has may be asked for");
     assert_eq!(house.boots("worker-1"), 1, "who was on stays on");
     assert!(house.up(2, &["--workers", "1"]).1.contains("run `nodelith down` first"));
 

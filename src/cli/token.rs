@@ -7,6 +7,9 @@ use crate::token::{Claims, Key};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// What only tokens need. Named one by one: `exclusive` would also refuse what every verb takes, from the environment too.
+const OF_TOKENS: [&str; 8] = ["key", "provisioner", "name", "address", "ca", "fingerprint", "minutes", "count"];
+
 /// Make one-time tokens with which a node fetches a certificate, or the operator's key that signs them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -19,7 +22,7 @@ Examples:
       --ca https://10.8.0.10:8443 --fingerprint 9f86d0…0a08")]
 pub(super) struct Args {
     /// Make a new key in this file, mode 0600, and print its public half.
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = OF_TOKENS)]
     new_key: Option<PathBuf>,
     /// The operator's key.
     #[arg(long, value_name = "FILE", required_unless_present = "new_key")]

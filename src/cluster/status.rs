@@ -3,6 +3,7 @@
 
 use super::Plan;
 use super::plan::{Port, Seat};
+use crate::lab::Acceleration;
 use serde::{Deserialize, Serialize};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -86,7 +87,7 @@ pub struct Status {
     /// The supervisor's process; none when nothing runs.
     pub supervisor: Option<u32>,
     /// Who executes the guests' instructions: `kvm` or `tcg`.
-    pub acceleration: Option<String>,
+    pub acceleration: Option<Acceleration>,
     /// Ports of the loopback.
     pub ports: Vec<Port>,
     /// The controller first.

@@ -60,9 +60,8 @@ pub fn supervise(dir: &Path, ready: &mut dyn Write, report: &dyn Report) -> Resu
     plan.save(here)?;
     let emulator = Emulator::new(&plan.emulator)?;
     let authority = Authority::kept(Path::new("authority"))?;
-    let acceleration = emulator.acceleration().to_string();
-    let first =
-        Status { supervisor: Some(pid), acceleration: Some(acceleration), machines: Vec::new(), ..Status::off(&plan) };
+    let acceleration = Some(emulator.acceleration());
+    let first = Status { supervisor: Some(pid), acceleration, machines: Vec::new(), ..Status::off(&plan) };
     let board = Arc::new(Board::new(first));
     let switch = Switch::new(1, None, None)?;
     let _forwarder = Forwarder::start(&switch, ADDRESS, PREFIX, forwards)?;

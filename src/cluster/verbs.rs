@@ -62,7 +62,9 @@ pub fn up(ask: &Up<'_>, report: &dyn Report) -> Result<Status> {
     let mut plan = Plan::load(ask.dir)?.unwrap_or_else(|| Plan::new(ask.emulator));
     let before = plan.clone();
     plan.fit(ask.request, ask.controller, ask.worker)?;
-    if old.is_some() && plan.ports != before.ports {
+    // One that was free and chosen by nobody may be the one that is asked for now.
+    let listen = |plan: &Plan| plan.ports.iter().map(|port| port.listen).collect::<Vec<_>>();
+    if old.is_some() && listen(&plan) != listen(&before) {
         let fault = Fault::new(Kind::Usage, "the cluster runs with another port");
         return Err(fault.hint("run `nodelith down --keep-disks` first, then `up` with the port you want").into());
     }

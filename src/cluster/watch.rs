@@ -8,7 +8,7 @@ use crate::error::{Fault, Kind, Result};
 use crate::lab::interrupt;
 use crate::report::{Event, Report};
 use crate::sys::clock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,27 @@ const ASK_NODES: Duration = Duration::from_secs(3);
 /// Who watches, and what was said already.
 pub(super) struct Watch<'a> {
     report: &'a dyn Report,
-    /// By machine: its boot, and how many milestones of it were told.
-    seen: BTreeMap<String, (u32, usize)>,
-    warned: BTreeMap<String, usize>,
+    /// By machine.
+    told: BTreeMap<String, Told>,
+}
+
+/// What was said of a machine's boot.
+struct Told {
+    boots: u32,
+    milestones: usize,
+    /// By text: trouble is sorted by its kind, not by when it came.
+    trouble: BTreeSet<String>,
+}
+
+impl Told {
+    fn nothing(boots: u32) -> Self {
+        Self { boots, milestones: 0, trouble: BTreeSet::new() }
+    }
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(report: &'a dyn Report) -> Self {
-        Self { report, seen: BTreeMap::new(), warned: BTreeMap::new() }
+        Self { report, told: BTreeMap::new() }
     }
 
     /// Waits until every machine passed all that its console can tell.
@@ -58,23 +71,23 @@ impl<'a> Watch<'a> {
 
     fn tell(&mut self, machine: &MachineStatus) {
         let name = &machine.seat.name;
-        let seen = self.seen.entry(name.clone()).or_insert_with(|| {
+        let told = self.told.entry(name.clone()).or_insert_with(|| {
             self.report.event(Event::Started { stage: name.clone(), total: None, unit: "" });
-            (machine.boots, 0)
+            Told::nothing(machine.boots)
         });
-        if seen.0 != machine.boots {
-            *seen = (machine.boots, 0);
+        if told.boots != machine.boots {
+            *told = Told::nothing(machine.boots);
         }
-        for (milestone, seconds) in machine.milestones.iter().skip(seen.1) {
+        for (milestone, seconds) in machine.milestones.iter().skip(told.milestones) {
             let event = Event::Milestone { machine: name.clone(), milestone: milestone.clone(), seconds: *seconds };
             self.report.event(event);
         }
-        seen.1 = seen.1.max(machine.milestones.len());
-        let warned = self.warned.entry(name.clone()).or_default();
-        for trouble in machine.trouble.iter().skip(*warned) {
-            self.report.event(Event::Warning { text: format!("{name}: {trouble}") });
+        told.milestones = told.milestones.max(machine.milestones.len());
+        for trouble in &machine.trouble {
+            if told.trouble.insert(trouble.clone()) {
+                self.report.event(Event::Warning { text: format!("{name}: {trouble}") });
+            }
         }
-        *warned = (*warned).max(machine.trouble.len());
     }
 
     /// Waits until the API server calls every node Ready.
@@ -134,4 +147,47 @@ fn failed(machine: &MachineStatus, why: &str) -> anyhow::Error {
     let fault = Fault::new(Kind::Verdict, text);
     let fault = fault.hint(format!("look at `nodelith console {name}` and `nodelith logs {name}`"));
     fault.hint("`nodelith up` starts what is off and waits on; `nodelith down` ends the cluster").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::plan::Seat;
+    use crate::digest::Sha256;
+    use std::sync::Mutex;
+
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Report for Heard {
+        fn event(&self, event: Event) {
+            if let Event::Warning { text } = event {
+                self.0.lock().unwrap().push(text);
+            }
+        }
+    }
+
+    #[test]
+    fn each_trouble_of_a_boot_is_told_once_wherever_it_stands() {
+        let seat = Seat {
+            name: "worker-1".into(),
+            image: "worker".into(),
+            manifest: Sha256([0; 32]),
+            address: super::super::address(1),
+            memory: 1024,
+            cpus: 1,
+            certificates: Vec::new(),
+        };
+        let heard = Heard(Mutex::default());
+        let mut watch = Watch::new(&heard);
+        let mut tell = |boots: u32, trouble: &[&str]| {
+            let trouble = trouble.iter().map(|text| (*text).to_owned()).collect();
+            watch.tell(&MachineStatus { boots, trouble, state: State::On, ..MachineStatus::off(&seat) });
+        };
+        tell(1, &["NL-CERT-003"]);
+        tell(1, &["a unit failed", "NL-CERT-003"]);
+        tell(1, &["a unit failed", "NL-CERT-003"]);
+        tell(2, &["a unit failed"]);
+        let told = ["NL-CERT-003", "a unit failed", "a unit failed"].map(|text| format!("worker-1: {text}"));
+        assert_eq!(*heard.0.lock().unwrap(), told);
+    }
 }

@@ -47,13 +47,13 @@ pub struct Mirrors {
 
 impl Mirrors {
     /// Chooses mirrors: `main` and `security` (comma separated, from a flag or the variables `NODELITH_MIRROR` and
-    /// `NODELITH_SECURITY_MIRROR`), else those of the host's apt, else Debian's own.
+    /// `NODELITH_SECURITY_MIRROR`; empty is as good as unset), else those of the host's apt, else Debian's own.
     ///
     /// # Errors
     /// [`Kind::Usage`] when a given mirror is no http or https URL.
     pub fn choose(main: Option<&str>, security: Option<&str>, apt: &Path) -> Result<Self> {
         let found = apt_uris(apt);
-        let pick = |given: Option<&str>, archive: Archive| match given {
+        let pick = |given: Option<&str>, archive: Archive| match given.filter(|given| !given.is_empty()) {
             Some(given) => given.split(',').map(|url| checked(url.trim())).collect::<Result<Vec<_>>>(),
             None => {
                 let mut urls: Vec<String> = Vec::new();
@@ -76,7 +76,7 @@ impl Mirrors {
     /// # Errors
     /// As [`Mirrors::choose`].
     pub fn of_host(flag: Option<&str>) -> Result<Self> {
-        let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let variable = |name| std::env::var(name).ok();
         let main = flag.map(str::to_owned).or_else(|| variable("NODELITH_MIRROR"));
         Self::choose(main.as_deref(), variable("NODELITH_SECURITY_MIRROR").as_deref(), Path::new("/etc/apt"))
     }
@@ -161,6 +161,7 @@ mod tests {
         assert_eq!(found.main, ["http://one/debian", "http://two/debian", "http://three/debian"]);
         assert_eq!(found.security, ["http://s/debian-security"]);
 
+        assert_eq!(Mirrors::choose(Some(""), Some(""), apt.path()).unwrap(), found, "a variable set to nothing");
         let given = Mirrors::choose(Some("https://a/debian/, http://b/d"), None, apt.path()).unwrap();
         assert_eq!(given.main, ["https://a/debian", "http://b/d"]);
         assert_eq!(given.security, ["http://s/debian-security"]);
