@@ -6,7 +6,7 @@
 
 use crate::digest::Hashing;
 use crate::error::{Blame, Fault, Kind, Result};
-use crate::store::Store;
+use crate::store::{Store, verify_tool};
 use crate::sys::{cmd, fs};
 use crate::tree::{Content, Node, Tree, What, show};
 use bytes::Bytes;
@@ -109,7 +109,8 @@ impl Kernel {
     /// How all modules depend on each other.
     ///
     /// # Errors
-    /// [`Kind::Build`] when a module is damaged or `depmod` fails, [`Kind::Environment`] when writing fails.
+    /// [`Kind::Build`] when a module is damaged or `depmod` fails, [`Kind::Integrity`] when kmod was damaged in the
+    /// store, [`Kind::Environment`] when writing fails.
     pub(super) fn index(&self, kmod: &Kmod<'_>) -> Result<Index> {
         let files = kmod.depmod(&self.release, self.modules.iter())?;
         let read = |name: &str| files.get(name).map_or_else(String::new, |b| String::from_utf8_lossy(b).into_owned());
@@ -338,6 +339,7 @@ impl Kmod<'_> {
     }
 
     fn run_depmod(&self, release: &str, files: &[(&[u8], &Content)]) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+        verify_tool(self.root)?;
         let dir = fs::scratch()?;
         // kmod looks below lib/modules or usr/lib/modules, by how it was built.
         fs::make_dir(&dir.path().join(MODULES))?;
@@ -404,6 +406,15 @@ mod tests {
         let error = index().closure(&["br_netfilter".to_owned()].into(), "6.12").unwrap_err();
         assert_eq!(crate::error::kind_of(&error), Kind::Spec);
         assert!(error.to_string().contains("br_netfilter"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_kmod_is_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let kmod = Kmod { root: &dir.path().join("tools/x"), store: &store };
+        let error = kmod.depmod("6.1", std::iter::empty()).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), Kind::Integrity, "{error:#}");
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Fetched {
         self.binaries.get(id).ok_or_else(missing)
     }
 
-    /// The root of the extracted closure of `kmod`, whose `depmod` is run on this host.
+    /// The root of the extracted closure of `kmod`, whose `depmod` is run on this host, by whoever asks
+    /// [`crate::store::verify_tool`] first: most builds know what it would say.
     ///
     /// # Errors
     /// [`Kind::Internal`] for a container, which has no kernel.
@@ -86,33 +87,38 @@ fn fetch(locked: &Locked, store: &Store, remote: &Remote, check: Check, report: 
     }
     let unpacked = unpack(&packages.into_values().collect::<Vec<_>>(), store, remote, check, report)?;
     let kmod = Use::Kmod.belongs_to(locked.spec());
-    let kmod = kmod.then(|| fetch_tool(locked, Use::Kmod, store, remote, report)).transpose()?;
+    let kmod = kmod.then(|| tool(locked, Use::Kmod, store, remote, check, report)).transpose()?;
     let binaries = binaries(locked, store, remote, check, report)?;
     Ok(Fetched { locked: locked.clone(), unpacked, binaries, kmod })
 }
 
-/// Fetches and extracts the packages of a tool; returns the root of the extracted closure.
+/// Fetches and extracts the packages of a tool that is to be run; returns the root of the extracted closure, every byte
+/// checked.
 ///
 /// # Errors
 /// As [`with_inputs`].
 pub fn fetch_tool(locked: &Locked, usage: Use, store: &Store, remote: &Remote, report: &dyn Report) -> Result<PathBuf> {
+    tool(locked, usage, store, remote, Check::Now, report)
+}
+
+fn tool(
+    locked: &Locked,
+    usage: Use,
+    store: &Store,
+    remote: &Remote,
+    check: Check,
+    report: &dyn Report,
+) -> Result<PathBuf> {
     let packages: Vec<&Package> = locked.packages(usage).collect();
     let debs: Vec<Sha256> = packages.iter().map(|package| package.sha256).collect();
-    if let Some(dir) = store.extracted(&debs) {
+    if let Some(dir) = store.extracted(&debs, check) {
         return Ok(dir);
     }
-    obtain(&packages, store, remote, report)?;
+    remote.packages(store, &packages, report)?;
     let stage = Stage::start(report, format!("unpacking {}", usage.word()), None, "");
     let dir = store.extract(&debs)?;
     stage.finish(format!("{} packages", debs.len()));
     Ok(dir)
-}
-
-/// Packages as checked objects of the store. A damaged one is fetched again.
-fn obtain(packages: &[&Package], store: &Store, remote: &Remote, report: &dyn Report) -> Result<()> {
-    // Looking at the bytes removes what is damaged, so that it counts as missing.
-    in_parallel(packages, |package| store.object(&package.sha256).map(|_| ()))?;
-    remote.packages(store, packages, report)
 }
 
 /// Unpacked packages by digest; only those that the store does not hold unpacked are downloaded or decoded.
@@ -134,7 +140,7 @@ fn unpack(
     if todo.is_empty() {
         return Ok(done);
     }
-    obtain(&todo, store, remote, report)?;
+    remote.packages(store, &todo, report)?;
     // The largest first: begun last, it would be decoded alone while the other cores wait.
     todo.sort_by_key(|package| std::cmp::Reverse(package.size));
     let stage = Stage::start(report, "unpacking packages", Some(todo.len() as u64), "packages");

@@ -7,6 +7,7 @@ use crate::error::kind_of;
 use crate::remote::testing::Answer;
 use crate::report::Silent;
 use crate::resolve::testing::Fixture;
+use crate::store::verify_tool;
 use crate::tree::What;
 use std::sync::Arc;
 use tar::EntryType::{Char, Regular, Symlink};
@@ -99,6 +100,22 @@ fn damage_that_shows_late_is_mended_and_the_work_done_again() {
     assert_eq!(tries.into_inner(), 2);
     let never = |_: &Fetched| -> Result<()> { Err(Fault::new(Kind::Integrity, "always").into()) };
     assert!(with_inputs(&locked, &fixture.store, &fixture.remote(false), &Silent, never).is_err(), "not for ever");
+}
+
+#[test]
+fn a_damaged_tool_is_mended_before_it_runs_and_not_looked_at_otherwise() {
+    let (fixture, locked) = with_app();
+    let file = run(&fixture, &locked, false).unwrap().kmod().unwrap().join("usr/share/kmod");
+    std::fs::write(&file, b"kmod 2").unwrap();
+    let read = |fetched: &Fetched| Ok(std::fs::read(fetched.kmod()?.join("usr/share/kmod"))?);
+    let with = |use_them: &dyn Fn(&Fetched) -> Result<Vec<u8>>| {
+        with_inputs(&locked, &fixture.store, &fixture.remote(true), &Silent, use_them).unwrap()
+    };
+    assert_eq!(with(&read), b"kmod 2", "a build that runs no tool does not pay for it");
+    assert_eq!(with(&|fetched| verify_tool(fetched.kmod()?).and_then(|()| read(fetched))), b"kmod 1");
+    std::fs::write(&file, b"kmod 2").unwrap();
+    fetch_tool(&locked, Use::Kmod, &fixture.store, &fixture.remote(true), &Silent).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"kmod 1");
 }
 
 #[test]

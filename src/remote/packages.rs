@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::lock::Package;
 use crate::report::{Report, Stage};
 use crate::store::Store;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +14,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const AT_ONCE: usize = 6;
 
 impl Remote {
-    /// Makes sure that packages are in the store, as objects.
+    /// Makes sure that packages are in the store, as objects. A damaged one is fetched again.
     ///
     /// # Errors
     /// The first package's failure in the order given: see [`Remote::object`].
     pub fn packages(&self, store: &Store, packages: &[&Package], report: &dyn Report) -> Result<()> {
-        let missing: BTreeMap<_, _> = packages
-            .iter()
-            .filter(|package| !store.has(&package.sha256))
-            .map(|package| (package.sha256, *package))
-            .collect();
+        // Looking at the bytes removes what is damaged, so that it counts as missing.
+        let found: Vec<_> = packages.par_iter().with_max_len(1).map(|package| store.object(&package.sha256)).collect();
+        let mut missing: BTreeMap<_, _> = BTreeMap::new();
+        for (package, found) in packages.iter().zip(found) {
+            if found?.is_none() {
+                missing.insert(package.sha256, *package);
+            }
+        }
         let missing: Vec<&Package> = missing.into_values().collect();
         if missing.is_empty() {
             return Ok(());

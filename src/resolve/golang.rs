@@ -10,7 +10,7 @@ use crate::lock::Package;
 use crate::remote::Remote;
 use crate::report::{Report, Stage};
 use crate::spec::GoModule;
-use crate::store::{Store, closure_digest};
+use crate::store::{Check, Store, closure_digest};
 use crate::sys;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,7 +109,7 @@ impl<'a> Toolchain<'a> {
 
     /// GOROOT.
     fn root(&self, debs: &[Sha256]) -> Result<PathBuf> {
-        let tool = match self.store.extracted(debs) {
+        let tool = match self.store.extracted(debs, Check::Now) {
             Some(tool) => tool,
             None => {
                 self.remote.packages(self.store, &self.packages, self.report)?;

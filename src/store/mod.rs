@@ -16,7 +16,7 @@ mod package;
 mod tool;
 
 pub use package::UnpackedPackage;
-pub use tool::closure_digest;
+pub use tool::{closure_digest, verify_tool};
 
 use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
@@ -329,6 +329,18 @@ pub fn hash_file(path: &Path) -> Result<(Sha256, u64)> {
     }
     let (_, sha256, len) = reader.finish();
     Ok((sha256, len))
+}
+
+/// A text behind a line with its digest, so that damage to it shows.
+fn sealed(text: &[u8]) -> Vec<u8> {
+    [format!("{}\n", Sha256::of(text)).as_bytes(), text].concat()
+}
+
+/// The text of what [`sealed`] made, if it is whole.
+fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (digest, text) = bytes.split_at_checked(65)?;
+    let digest: Sha256 = std::str::from_utf8(digest).ok()?.trim_end().parse().ok()?;
+    (Sha256::of(text) == digest).then_some(text)
 }
 
 /// Labels a failure to write, telling a full disk apart.

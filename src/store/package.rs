@@ -1,6 +1,6 @@
 //! Packages decoded once: the decompressed `data.tar` with an index of its files, so that a warm build never runs xz.
 
-use super::{Check, FileSource, Store, cannot_write, hash_file};
+use super::{Check, FileSource, Store, cannot_write, hash_file, sealed, unsealed};
 use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::format::deb::{self, Entry, EntryWhat};
@@ -112,10 +112,8 @@ impl Store {
         let (file, index) = self.decode(deb, &tar)?;
         // Every byte of both is checked when it is read: after a power cut, what is not whole is decoded again.
         sys::fs::place(file, &tar)?;
-        let body = serde_json::to_vec(&index)?;
-        // The index's own digest stands before it: a damaged index must not name the wrong bytes.
-        let mut bytes = format!("{}\n", Sha256::of(&body)).into_bytes();
-        bytes.extend_from_slice(&body);
+        // Sealed: a damaged index must not name the wrong bytes.
+        let bytes = sealed(&serde_json::to_vec(&index)?);
         let mut file = sys::fs::temp_in(&self.tmp())?;
         file.write_all(&bytes).map_err(|error| cannot_write(error, &index_path, bytes.len() as u64))?;
         sys::fs::place(file, &index_path)?;
@@ -168,8 +166,6 @@ fn named(error: anyhow::Error, deb: &Sha256) -> anyhow::Error {
 }
 
 fn parse_index(bytes: &[u8]) -> Option<Index> {
-    let (digest, body) = bytes.split_at_checked(65)?;
-    let digest: Sha256 = std::str::from_utf8(digest).ok()?.trim_end().parse().ok()?;
-    let index: Index = (Sha256::of(body) == digest).then(|| serde_json::from_slice(body).ok())??;
+    let index: Index = serde_json::from_slice(unsealed(bytes)?).ok()?;
     (index.format == FORMAT).then_some(index)
 }

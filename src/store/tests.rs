@@ -6,7 +6,7 @@ use super::*;
 use crate::error::kind_of;
 use crate::format::deb::tests::deb_of;
 use std::os::unix::fs::PermissionsExt as _;
-use tar::EntryType::{Directory, Regular, Symlink};
+use tar::EntryType::{Directory, Link, Regular, Symlink};
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -125,9 +125,49 @@ fn a_tool_is_extracted_once_without_set_id_bits() {
     let tool = store.extract(&[deb]).unwrap();
     assert_eq!(std::fs::read(tool.join("usr/bin/x")).unwrap(), b"#!");
     assert_eq!(tool.join("usr/bin/x").metadata().unwrap().permissions().mode() & 0o7000, 0);
-    assert_eq!(store.extracted(&[deb]), Some(tool.clone()));
+    assert_eq!(store.extracted(&[deb], Check::Now), Some(tool.clone()));
     assert_eq!(store.extract(&[deb]).unwrap(), tool);
     assert_eq!(sys::fs::list(&store.tmp()).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_damaged_tool_is_found_and_extracted_again() {
+    let (_dir, store) = store();
+    let members: &[crate::format::deb::tests::Member<'_>] = &[
+        ("./usr/bin/", Directory, b""),
+        ("./usr/bin/x", Regular, b"#!"),
+        ("./usr/empty/", Directory, b""),
+        ("./usr/hard", Link, b"./usr/bin/x"),
+        ("./usr/link", Symlink, b"bin/x"),
+    ];
+    let debs = [put(&store, &deb_of("Package: x\n", members))];
+    let tool = store.extract(&debs).unwrap();
+    let damages: [(&str, &dyn Fn(&Path)); 9] = [
+        ("usr/bin/x", &|path| std::fs::write(path, "#?").unwrap()),
+        ("usr/bin/x", &|path| std::fs::write(path, "").unwrap()),
+        ("usr/bin/x", &|path| std::fs::remove_file(path).unwrap()),
+        ("usr/bin/x", &|path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap()),
+        ("usr/hard", &|path| std::fs::remove_file(path).unwrap()),
+        ("usr/empty", &|path| std::fs::remove_dir(path).unwrap()),
+        ("usr/link", &|path| {
+            std::fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("bin/y", path).unwrap();
+        }),
+        (".nodelith-listing", &|path| std::fs::remove_file(path).unwrap()),
+        (".nodelith-listing", &|path| std::fs::write(path, "").unwrap()),
+    ];
+    for (path, damage) in damages {
+        damage(&tool.join(path));
+        let error = verify_tool(&tool).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Integrity);
+        assert!(format!("{error:#}").contains(path), "{error:#}");
+        assert_eq!(store.extracted(&debs, Check::Now), None);
+        assert_eq!(store.extract(&debs).unwrap(), tool);
+        verify_tool(&tool).unwrap();
+    }
+    std::fs::write(tool.join("usr/bin/x.pyc"), "a cache").unwrap();
+    assert_eq!(store.extract(&debs).unwrap(), tool);
+    assert!(tool.join("usr/bin/x.pyc").exists(), "what a program left beside its files is no damage");
 }
 
 #[test]

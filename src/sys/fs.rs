@@ -138,6 +138,15 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Waits until all that was written to the file system of a directory is on the medium: at once for thousands of files,
+/// each of which would wait by itself.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn sync_file_system(dir: &Path) -> Result<()> {
+    rustix::fs::syncfs(open(dir)?).blame(Kind::Environment, || format!("syncing {}", dir.display()))
+}
+
 /// Renames a temporary file to its place, nothing synced: for what is checked whenever it is read and can be made again.
 ///
 /// # Errors
