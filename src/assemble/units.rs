@@ -1,9 +1,9 @@
 //! Enablement, done at build as `systemctl preset-all` would: what roles list is enabled, everything else is not, and of
 //! what packages start without being asked, what a node has no use for is left alone or masked.
 
-use crate::error::{Fault, Kind, Result};
+use crate::error::{Fault, Kind, Result, kind_of};
 use crate::spec::Role;
-use crate::tree::{Tree, show};
+use crate::tree::{Content, Tree, show};
 use std::sync::Arc;
 
 /// Where packages and roles bring unit files.
@@ -95,17 +95,24 @@ pub(super) fn unlink(tree: &mut Tree) {
 /// Enables the roles' units, masks what must not run, and writes the preset that says so.
 ///
 /// # Errors
-/// [`Kind::Spec`] when a role lists a unit that is not in the image or cannot be enabled.
+/// [`Kind::Spec`] when a role lists a unit that is not in the image or cannot be enabled; [`Kind::Integrity`] when a
+/// unit's file was damaged in the store; as [`Tree::put`].
 pub(super) fn enable(tree: &mut Tree, roles: &[Role]) -> Result<()> {
     let origin: Arc<str> = Arc::from("assemble units");
     let mut preset = String::from("# Everything is off but what the image's roles list.\n");
     for role in roles {
         for unit in &role.units {
             preset += &format!("enable {unit}\n");
-            enable_one(tree, unit, &Arc::from(format!("role {}", role.name)), 0).map_err(|why| {
-                let fault =
-                    Fault::new(Kind::Spec, format!("role {}: the unit {unit} cannot be enabled: {why}", role.name));
-                fault.hint(format!("see `units` in {}", role.dir.join("role.toml").display()))
+            enable_one(tree, unit, &Arc::from(format!("role {}", role.name)), 0).map_err(|error| {
+                let what = format!("role {}: the unit {unit} cannot be enabled", role.name);
+                match kind_of(&error) {
+                    Kind::Spec => {
+                        let hint = format!("see `units` in {}", role.dir.join("role.toml").display());
+                        error.context(Fault::new(Kind::Spec, what).hint(hint))
+                    }
+                    // Damage must stay damage: whoever built has the store mended then.
+                    _ => error.context(what),
+                }
             })?;
         }
     }
@@ -117,7 +124,8 @@ pub(super) fn enable(tree: &mut Tree, roles: &[Role]) -> Result<()> {
     tree.symlink("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target", &origin)
 }
 
-fn enable_one(tree: &mut Tree, unit: &str, origin: &Arc<str>, depth: usize) -> Result<(), String> {
+fn enable_one(tree: &mut Tree, unit: &str, origin: &Arc<str>, depth: usize) -> Result<()> {
+    let refuse = |why: String| Fault::new(Kind::Spec, why);
     // `foo@bar.service` is an instance of the template `foo@.service`.
     let (file, instance) = match unit.split_once('@') {
         Some((name, rest)) if !rest.starts_with('.') => {
@@ -127,12 +135,12 @@ fn enable_one(tree: &mut Tree, unit: &str, origin: &Arc<str>, depth: usize) -> R
         _ => (unit.to_owned(), String::new()),
     };
     let path = PLACES.iter().map(|place| format!("{place}/{file}")).find(|path| tree.content(path).is_some());
-    let path = path.ok_or_else(|| format!("{file} is in no package and no role"))?;
-    let content = tree.content(&path).map(crate::tree::Content::read).transpose().map_err(|error| error.to_string())?;
+    let path = path.ok_or_else(|| refuse(format!("{file} is in no package and no role")))?;
+    let content = tree.content(&path).map(Content::read).transpose()?;
     let text = String::from_utf8_lossy(&content.unwrap_or_default()).into_owned();
     let install = install_section(&text);
     if install.is_empty() {
-        return Err("it has no [Install] section".into());
+        return Err(refuse("it has no [Install] section".into()).into());
     }
     let target = format!("/{path}");
     for (key, value) in install {
@@ -149,7 +157,7 @@ fn enable_one(tree: &mut Tree, unit: &str, origin: &Arc<str>, depth: usize) -> R
                 }
                 _ => continue,
             };
-            tree.symlink(&link, &target, origin).map_err(|error| error.to_string())?;
+            tree.symlink(&link, &target, origin)?;
         }
     }
     Ok(())
@@ -176,7 +184,7 @@ fn install_section(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::What;
+    use crate::tree::{Node, What};
 
     #[test]
     fn what_pulls_a_unit_in_goes_and_the_unit_stays() {
@@ -217,7 +225,18 @@ mod tests {
             [("static.service", "no [Install]"), ("none.service", "in no package"), ("a.service", "b.service is in no")]
         {
             let error = enable_one(&mut tree, unit, &Arc::from("test"), 0).unwrap_err();
-            assert!(error.contains(why), "{error}");
+            assert_eq!(kind_of(&error), Kind::Spec);
+            assert!(error.to_string().contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_damaged_unit_is_no_fault_of_the_spec() {
+        let mut tree = Tree::new();
+        let damaged = Content::in_source(crate::digest::Sha256::of(b"b"), 1, Arc::new(b"a".to_vec()), 0);
+        let node = Node::new(What::File(damaged), 0o644, &Arc::from("test"));
+        tree.put(format!("{PACKAGED}/a.service"), node).unwrap();
+        let error = enable_one(&mut tree, "a.service", &Arc::from("test"), 0).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Integrity, "{error:#}");
     }
 }
