@@ -270,9 +270,15 @@ impl Tree {
     /// The result need not exist.
     #[must_use]
     pub fn resolve(&self, path: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        self.follow(path).map(|(end, _)| end)
+    }
+
+    /// As [`Tree::resolve`], and the paths of the links that were followed, in their order.
+    #[must_use]
+    pub fn follow(&self, path: impl AsRef<[u8]>) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
         let mut todo: Vec<Vec<u8>> = path.as_ref().split(|c| *c == b'/').rev().map(<[u8]>::to_vec).collect();
         let mut done: Vec<u8> = Vec::new();
-        let mut links = 0;
+        let mut links = Vec::new();
         while let Some(part) = todo.pop() {
             match part.as_slice() {
                 b"" | b"." => {}
@@ -284,22 +290,22 @@ impl Tree {
                     }
                     next.extend_from_slice(name);
                     if let Some(Node { what: What::Symlink(target), .. }) = self.nodes.get(&next) {
-                        links += 1;
                         // The kernel's own limit; a loop must end in an error, not in a hang.
-                        if links > 40 {
+                        if links.len() >= 40 {
                             return None;
                         }
                         if target.first() == Some(&b'/') {
                             done.clear();
                         }
                         todo.extend(target.split(|c| *c == b'/').rev().map(<[u8]>::to_vec));
+                        links.push(next);
                     } else {
                         done = next;
                     }
                 }
             }
         }
-        Some(done)
+        Some((done, links))
     }
 
     /// The content of the regular file at a path, links followed.
@@ -418,7 +424,8 @@ mod tests {
         tree.file("usr/lib/x", 0o644, b"1", &origin()).unwrap();
         tree.symlink("etc/x", "/lib/../lib/x", &origin()).unwrap();
         tree.symlink("loop", "loop", &origin()).unwrap();
-        assert_eq!(tree.resolve("etc/x").unwrap(), b"usr/lib/x");
+        let links = [&b"etc/x"[..], b"lib"].map(<[u8]>::to_vec);
+        assert_eq!(tree.follow("etc/x").unwrap(), (b"usr/lib/x".to_vec(), links.to_vec()));
         assert_eq!(tree.content("etc/x").unwrap().size, 1);
         assert_eq!(tree.resolve("loop"), None);
     }

@@ -40,7 +40,9 @@ fn chosen(packages: &Tree, only: &[String], whose: &str) -> Result<Tree> {
     for path in only {
         taking.take(path)?;
     }
-    let origins: BTreeSet<Arc<str>> = taking.into.iter().map(|(_, node)| Arc::clone(&node.origin)).collect();
+    // Not of directories: most belong to several packages, and there is nothing in them to license.
+    let owned = taking.into.iter().filter(|(_, node)| node.what != What::Directory);
+    let origins: BTreeSet<Arc<str>> = owned.map(|(_, node)| Arc::clone(&node.origin)).collect();
     for origin in origins {
         // `deb name version`
         let Some(package) = origin.strip_prefix("deb ").and_then(|rest| rest.split(' ').next()) else { continue };

@@ -40,7 +40,8 @@ impl<'a> Taking<'a> {
         Ok(Self { from, into, seen: BTreeSet::new(), whose, needs })
     }
 
-    /// Takes a path, what its links lead to, what is below it, and the libraries that its programs need.
+    /// Takes a path, all links on its way and what they lead to, what is below it, and the libraries that its programs
+    /// need.
     ///
     /// # Errors
     /// [`Kind::Build`] when no package has the path, or a library that is needed.
@@ -49,19 +50,22 @@ impl<'a> Taking<'a> {
             return Ok(());
         }
         let Some(node) = self.from.get(path).cloned() else {
+            if self.follow(path)? {
+                return Ok(());
+            }
             let message = format!("{} needs `{path}`, which none of its packages has", self.whose);
             return Err(Fault::new(Kind::Build, message).into());
         };
         match &node.what {
             What::Directory => {
+                self.into.put(path, node)?;
                 let below: Vec<String> = self.from.below(path.as_bytes()).map(|(path, _)| show(path)).collect();
                 below.iter().try_for_each(|path| self.take(path))
             }
             What::Symlink(_) => {
                 self.into.put(path, node)?;
                 // `/dev/null` and the like lead out of the packages.
-                let target = self.from.resolve(path).filter(|target| self.from.get(target).is_some());
-                target.map_or(Ok(()), |target| self.take(&show(&target)))
+                self.follow(path).map(drop)
             }
             What::HardLink(target) => {
                 let target = show(target);
@@ -75,6 +79,21 @@ impl<'a> Taking<'a> {
             }
             _ => self.into.put(path, node),
         }
+    }
+
+    /// Takes what a path leads to, and the links on its way: one that is not there would leave those before it dangling.
+    /// Of a directory that is only passed nothing else is taken. Says whether the path leads to anything.
+    fn follow(&mut self, path: &str) -> Result<bool> {
+        let Some((end, links)) = self.from.follow(path) else { return Ok(false) };
+        for link in links {
+            if let Some(node) = self.from.get(&link).filter(|_| self.into.get(&link).is_none()) {
+                self.into.put(&link, node.clone())?;
+            }
+        }
+        if self.from.get(&end).is_none() {
+            return Ok(false);
+        }
+        self.take(&show(&end)).map(|()| true)
     }
 
     fn take_needs(&mut self, path: &str, needs: &elf::Elf) -> Result<()> {
@@ -97,14 +116,16 @@ impl<'a> Taking<'a> {
         Ok(())
     }
 
-    /// Where a library is: in the directories that its user names, then in the usual one.
+    /// Where a library is, as its user would look for it: in the directories that the user names, then in the usual ones.
+    /// The path may lead through links; [`Taking::take`] takes them too.
     ///
     /// # Errors
     /// [`Kind::Build`] when it is nowhere.
     pub(super) fn library(&self, name: &str, user: Option<(&str, &elf::Elf)>) -> Result<String> {
         let own = user.and_then(|(path, _)| path.rsplit_once('/')).map_or("", |(dir, _)| dir);
         let named = user.into_iter().flat_map(|(_, needs)| &needs.runpath);
-        let named = named.map(|dir| dir.replace("$ORIGIN", own).trim_start_matches('/').to_owned());
+        let named = named.map(|dir| dir.replace("${ORIGIN}", own).replace("$ORIGIN", own));
+        let named = named.map(|dir| dir.trim_start_matches('/').to_owned());
         let usual = [LIBRARIES.to_owned(), format!("{LIBRARIES}/systemd"), "usr/lib64".to_owned()];
         let mut places = named.chain(usual).map(|dir| format!("{dir}/{name}"));
         places.find(|path| self.from.content(path).is_some()).ok_or_else(|| {
@@ -112,5 +133,84 @@ impl<'a> Taking<'a> {
             let message = format!("`{user}` needs the library `{name}`, which no package of {} has", self.whose);
             Fault::new(Kind::Build, message).into()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Node;
+
+    /// What is taken of a tree with these files and links, whose program `usr/bin/p` needs `libp.so` by this run path.
+    fn taken(files: &[&str], links: &[(&str, &str)], runpath: &str, path: &str) -> Result<Vec<String>> {
+        let origin: Arc<str> = Arc::from("test");
+        let mut from = Tree::new();
+        for name in MERGED {
+            from.symlink(name, &format!("usr/{name}"), &origin)?;
+        }
+        for file in files {
+            from.file(file, 0o644, *file, &origin)?;
+        }
+        for (link, target) in links {
+            from.symlink(link, target, &origin)?;
+        }
+        let needs = |content: &Content| {
+            let elf = elf::Elf { needed: vec!["libp.so".into()], runpath: vec![runpath.into()], ..elf::Elf::default() };
+            Ok((content.read()? == b"usr/bin/p").then_some(elf))
+        };
+        let mut taking = Taking::new(&from, "x", &origin, &needs)?;
+        taking.take(path)?;
+        let found = taking.into.iter().filter(|(_, node)| node.what != What::Directory).map(|(path, _)| show(path));
+        Ok(found.filter(|path| !MERGED.contains(&path.as_str())).collect())
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_taken_and_nothing_beside() {
+        let files = ["usr/bin/gcc-real", "usr/opt/v1/tool", "usr/opt/v1/other"];
+        let links = [
+            ("usr/bin/gcc", "gcc-14"),
+            ("usr/bin/gcc-14", "/bin/gcc-real"),
+            ("usr/bin/tool", "../opt/current/tool"),
+            ("usr/opt/current", "v1"),
+            ("usr/bin/off", "off-too"),
+            ("usr/bin/off-too", "/dev/null"),
+        ];
+        let take = |path: &str| taken(&files, &links, "", path).unwrap();
+        assert_eq!(take("usr/bin/gcc"), ["usr/bin/gcc", "usr/bin/gcc-14", "usr/bin/gcc-real"]);
+        let tool = ["usr/bin/tool", "usr/opt/current", "usr/opt/v1/tool"];
+        assert_eq!(take("usr/bin/tool"), tool);
+        assert_eq!(take("bin/tool"), tool, "by the merged name");
+        assert_eq!(take("usr/bin/off"), ["usr/bin/off", "usr/bin/off-too"]);
+        assert!(taken(&files, &links, "", "usr/opt/current/none").is_err());
+    }
+
+    #[test]
+    fn a_directory_is_taken_as_it_is() {
+        let mut from = Tree::new();
+        let mut node = Node::new(What::Directory, 0o2750, &Arc::from("test"));
+        (node.uid, node.gid) = (7, 8);
+        for path in ["var/lib/x", "var/lib/x/empty"] {
+            from.put(path, node.clone()).unwrap();
+        }
+        let mut taking = Taking::new(&from, "x", &Arc::from("test"), &|_| Ok(None)).unwrap();
+        taking.take("var/lib/x").unwrap();
+        assert_eq!(taking.into.get("var/lib/x"), Some(&node));
+        assert_eq!(taking.into.get("var/lib/x/empty"), Some(&node));
+    }
+
+    #[test]
+    fn libraries_are_found_where_the_program_looks() {
+        let merged = "usr/lib/x86_64-linux-gnu/private/libp.so";
+        for (runpath, file) in [
+            ("$ORIGIN/../lib/p", "usr/lib/p/libp.so"),
+            ("${ORIGIN}/../lib/p", "usr/lib/p/libp.so"),
+            ("/lib/x86_64-linux-gnu/private", merged),
+        ] {
+            let all = taken(&["usr/bin/p", file], &[], runpath, "usr/bin/p").unwrap();
+            assert_eq!(all, ["usr/bin/p", file], "{runpath}");
+        }
+        let links = [("usr/lib/p", "p-1"), ("usr/lib/p-1/libp.so", "libp.so.1")];
+        let all = taken(&["usr/bin/p", "usr/lib/p-1/libp.so.1"], &links, "/usr/lib/p", "usr/bin/p").unwrap();
+        assert_eq!(all, ["usr/bin/p", "usr/lib/p", "usr/lib/p-1/libp.so", "usr/lib/p-1/libp.so.1"]);
     }
 }
