@@ -7,6 +7,7 @@ use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::tree::{clean, show};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
@@ -14,8 +15,12 @@ use std::io::{self, Read};
 /// below 1 GiB; a few megabytes of xz can claim to be thousands of gigabytes.
 pub const MAX_TAR: u64 = 4 << 30;
 
-/// The largest control file, in bytes.
-const MAX_CONTROL: u64 = 1 << 20;
+/// The largest `control.tar`, in bytes: a control file, checksums and scripts. What it holds is read into memory.
+const MAX_CONTROL: u64 = 16 << 20;
+
+/// How many bytes may stand between the content of a member of `data.tar` and that of the next, whose long names and
+/// extended attributes they are: they are read into memory.
+const MAX_BETWEEN: u64 = 1 << 20;
 
 /// One path of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,13 +147,18 @@ fn copy(mut from: impl Read, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Resul
     }
 }
 
-fn control_file(tar: impl Read) -> Result<String> {
+fn control_file(from: impl Read) -> Result<String> {
     let doing = || "reading control.tar".into();
-    for entry in tar::Archive::new(tar).entries().blame(Kind::Integrity, doing)? {
-        let entry = entry.blame(Kind::Integrity, doing)?;
+    let mut tar = Vec::new();
+    from.take(MAX_CONTROL + 1).read_to_end(&mut tar).blame(Kind::Integrity, doing)?;
+    if tar.len() as u64 > MAX_CONTROL {
+        return Err(refuse(format!("control.tar decompresses to more than {} MiB", MAX_CONTROL >> 20)));
+    }
+    for entry in tar::Archive::new(&tar[..]).entries().blame(Kind::Integrity, doing)? {
+        let mut entry = entry.blame(Kind::Integrity, doing)?;
         if matches!(&*entry.path_bytes(), b"./control" | b"control") {
             let mut text = String::new();
-            entry.take(MAX_CONTROL).read_to_string(&mut text).blame(Kind::Integrity, doing)?;
+            entry.read_to_string(&mut text).blame(Kind::Integrity, doing)?;
             return Ok(text);
         }
     }
@@ -159,13 +169,20 @@ fn control_file(tar: impl Read) -> Result<String> {
 ///
 /// # Errors
 /// [`Kind::Integrity`], naming the path, for anything that has no place in a package: an absolute path or one with
-/// `..`, a path through something that is not a directory, a device, a path twice, content cut short.
+/// `..`, a path through something that is not a directory, a device, a path twice, content cut short, names or
+/// attributes without end.
 pub fn index(tar: impl Read) -> Result<Vec<Entry>> {
     let doing = || "reading data.tar".into();
-    let mut archive = tar::Archive::new(tar);
+    let left = Cell::new(MAX_BETWEEN);
+    let mut archive = tar::Archive::new(Rationed { from: tar, left: &left });
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-    for member in archive.entries().blame(Kind::Integrity, doing)? {
+    let mut members = archive.entries().blame(Kind::Integrity, doing)?;
+    loop {
+        left.set(MAX_BETWEEN);
+        let Some(member) = members.next() else { break };
         let mut member = member.blame(Kind::Integrity, doing)?;
+        // What this one has is hashed as it comes.
+        left.set(u64::MAX);
         let Some(entry) = entry(&mut member)? else { continue };
         let path = show(entry.path.as_bytes());
         match entries.get(&entry.path) {
@@ -192,6 +209,24 @@ pub fn index(tar: impl Read) -> Result<Vec<Entry>> {
         }
     }
     Ok(entries.into_values().collect())
+}
+
+/// A reader that gives no more bytes than are left.
+struct Rationed<'a, R> {
+    from: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Rationed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(io::Error::other(format!("more than {} KiB between two members", MAX_BETWEEN >> 10)));
+        }
+        let n = (&mut self.from).take(left).read(buffer)?;
+        self.left.set(left - n as u64);
+        Ok(n)
+    }
 }
 
 /// One member of a tar archive, `None` for the root directory itself.
@@ -382,6 +417,35 @@ pub(crate) mod tests {
         }
         let huge = ar_of(&[("debian-binary", b"2.0\n"), ("_x", b"1")]).replace_len();
         assert!(format!("{:#}", unpacked(&huge).unwrap_err()).contains("claims 9999999999 bytes"));
+    }
+
+    /// The head of a tar member that claims this many bytes.
+    fn head_of(kind: tar::EntryType, size: u64) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn names_and_attributes_without_end_are_refused_before_they_are_read() {
+        let mib = 1 << 20;
+        for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+            let head = head_of(kind, 64 * mib);
+            let mut rest = io::repeat(b'a').take(64 * mib);
+            let error = index(head.chain(&mut rest)).unwrap_err();
+            assert_eq!(kind_of(&error), Kind::Integrity);
+            assert!(format!("{error:#}").contains("more than 1024 KiB between two members"), "{error:#}");
+            assert!(64 * mib - rest.limit() <= MAX_BETWEEN, "{kind:?}");
+
+            let control = zstd::encode_all(head.chain(io::repeat(b'a').take(64 * mib)), 1).unwrap();
+            let deb = ar_of(&[("debian-binary", b"2.0\n"), ("control.tar.zst", &control), ("data.tar", b"")]);
+            assert!(deb.len() < 1 << 16);
+            let error = unpacked(&deb).unwrap_err();
+            assert_eq!(kind_of(&error), Kind::Integrity);
+            assert!(format!("{error:#}").contains("control.tar decompresses to more than 16 MiB"), "{error:#}");
+        }
     }
 
     trait ReplaceLen {
