@@ -203,11 +203,20 @@ impl Tree {
     /// Puts a node at a path, replacing what was there. Missing parents are made, 0755 root:root, of the node's origin.
     ///
     /// # Errors
-    /// [`Kind::Build`] when the path is not clean (see [`clean`]) or a parent is not a directory.
+    /// [`Kind::Build`] when the path is not clean (see [`clean`]), a parent is not a directory, or something else would
+    /// replace a directory that is not empty.
     pub fn put(&mut self, path: impl AsRef<[u8]>, node: Node) -> Result<()> {
         let path = path.as_ref();
         clean(path)?;
         self.make_parents(path, &node.origin)?;
+        if let Some(old) = self.get(path).filter(|old| old.what == What::Directory && node.what != What::Directory)
+            && self.below(path).next().is_some()
+        {
+            let (path, new, old) = (show(path), &node.origin, &old.origin);
+            let message =
+                format!("`{path}` is a directory that is not empty (from {old}), and no directory (from {new})");
+            return Err(Fault::new(Kind::Build, message).hint("leave one of the two out").into());
+        }
         self.nodes.insert(path.to_vec(), node);
         Ok(())
     }
@@ -407,6 +416,20 @@ mod tests {
         tree.file("usr/bin/true", 0o755, b"x", &origin()).unwrap();
         assert_eq!(tree.get("usr/bin").unwrap().what, What::Directory);
         assert!(tree.file("usr/bin/true/no", 0o644, b"", &origin()).is_err());
+    }
+
+    #[test]
+    fn only_an_empty_directory_is_replaced_by_something_else() {
+        let mut tree = Tree::new();
+        tree.directory("a", 0o755, &origin()).unwrap();
+        tree.symlink("a", "b", &origin()).unwrap();
+        tree.file("d/file", 0o644, "", &origin()).unwrap();
+        let error = tree.symlink("d", "a", &Arc::from("role x")).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), Kind::Build);
+        assert!(error.to_string().contains("(from test)") && error.to_string().contains("(from role x)"), "{error}");
+        assert_eq!(tree.get("d").unwrap().what, What::Directory);
+        tree.put("d", Node::new(What::Directory, 0o700, &origin())).unwrap();
+        assert!(tree.get("d/file").is_some());
     }
 
     #[test]
