@@ -69,35 +69,72 @@ pub(super) fn container(tree: &mut Tree) -> Result<()> {
 /// and who looks for `/run/docker.sock` as `/var/run/docker.sock` would not find it.
 const LINKS: [&[u8]; 2] = [b"var/lock", b"var/run"];
 
+/// Where copies of what packages have in `/var` are.
+const FACTORY: &[u8] = b"usr/share/factory/";
+
 /// `/var` is empty at first boot: what packages want there is made by systemd-tmpfiles, from a copy below `/usr`.
 fn var_to_factory(tree: &mut Tree) -> Result<()> {
     let origin: Arc<str> = Arc::from("assemble settle");
     let mut lines = String::from("# Made of the packages' own /var.\n");
     let nodes: Vec<(Vec<u8>, Node)> = tree.below(b"var").map(|(path, node)| (path.to_vec(), node.clone())).collect();
     for (path, node) in nodes {
-        let shown = show(&path);
+        let (copy, shown) = ([FACTORY, &path].concat(), field(&path));
+        // A hard link has mode and owner of the file.
+        let inode = if let What::HardLink(file) = &node.what { tree.get(file).unwrap_or(&node) } else { &node };
+        let (mode, uid, gid) = (inode.mode & 0o7777, inode.uid, inode.gid);
         match &node.what {
             What::Directory if LINKS.contains(&path.as_slice()) => {}
             What::Directory => {
-                let _ = writeln!(lines, "d /{shown} {:04o} {} {} -", node.mode & 0o7777, node.uid, node.gid);
+                let _ = writeln!(lines, "d {shown} {mode:04o} {uid} {gid} -");
             }
             What::Symlink(target) => {
-                let _ = writeln!(lines, "L /{shown} - - - - {}", show(target));
+                let _ = writeln!(lines, "L {shown} - - - - {}", argument(target));
             }
-            What::File(_) => {
-                let _ = writeln!(
-                    lines,
-                    "C /{shown} {:04o} {} {} - /usr/share/factory/{shown}",
-                    node.mode, node.uid, node.gid
-                );
-                tree.put([b"usr/share/factory/", path.as_slice()].concat(), node.clone())?;
+            What::File(_) | What::HardLink(_) => {
+                let from = argument(&[b"/", copy.as_slice()].concat());
+                let _ = writeln!(lines, "C {shown} {mode:04o} {uid} {gid} - {from}");
+                tree.put(copy, node)?;
             }
             _ => {}
+        }
+    }
+    // Hard links to files of /var, also those from elsewhere, are links to the copies now.
+    let links: Vec<Vec<u8>> =
+        tree.iter().filter(|(_, node)| in_var(&node.what)).map(|(path, _)| path.to_vec()).collect();
+    for link in links {
+        if let Some(What::HardLink(file)) = tree.get_mut(link).map(|node| &mut node.what) {
+            *file = [FACTORY, file].concat();
         }
     }
     tree.remove("var");
     tree.directory("var", 0o755, &origin)?;
     tree.file("usr/lib/tmpfiles.d/00-nodelith-var.conf", 0o644, lines, &origin)
+}
+
+/// Whether it is another name of a file in `/var`.
+fn in_var(what: &What) -> bool {
+    matches!(what, What::HardLink(file) if file.starts_with(b"var/"))
+}
+
+/// A path as a field of tmpfiles.d(5), where blanks part fields and `%` begins a specifier.
+fn field(path: &[u8]) -> String {
+    let text = escaped(path);
+    if text.contains([' ', '\'', '\\']) { format!("\"/{text}\"") } else { format!("/{text}") }
+}
+
+/// The last field of a line of tmpfiles.d(5), which no quotes hold together: a blank at its end would be lost.
+fn argument(text: &[u8]) -> String {
+    escaped(text).replace(' ', "\\x20")
+}
+
+fn escaped(text: &[u8]) -> String {
+    let escape = |c: char| match c {
+        '%' => "%%".into(),
+        '\\' | '"' => format!("\\{c}"),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    String::from_utf8_lossy(text).chars().map(escape).collect()
 }
 
 /// What systemd-tmpfiles can only fail at: lines for places in the sealed root. Each would be a warning in the journal of
@@ -164,5 +201,47 @@ mod tests {
         assert!(!lines.contains("/var/run"), "systemd's own line makes the link: {lines}");
         assert!(lines.contains("C /var/lib/x/state 0666 0 0 - /usr/share/factory/var/lib/x/state\n"), "{lines}");
         assert_eq!(tree.get("usr/share/factory/var/lib/x/state").unwrap().mode, 0o664);
+    }
+
+    /// The lines that make `/var`.
+    fn lines(tree: &mut Tree) -> String {
+        settle(tree, "ID=debian\n").unwrap();
+        let lines = tree.content("usr/lib/tmpfiles.d/00-nodelith-var.conf").unwrap().read().unwrap();
+        String::from_utf8(lines).unwrap()
+    }
+
+    #[test]
+    fn hard_links_to_files_in_var_get_lines_or_follow_their_file() {
+        let origin: Arc<str> = Arc::from("test");
+        let mut tree = Tree::new();
+        tree.file("var/lib/file", 0o640, "x", &origin).unwrap();
+        tree.get_mut("var/lib/file").unwrap().uid = 7;
+        tree.file("usr/file", 0o600, "y", &origin).unwrap();
+        for (link, file) in [("usr/out", "var/lib/file"), ("var/lib/in", "usr/file"), ("var/lib/too", "var/lib/file")] {
+            tree.put(link, Node::new(What::HardLink(file.into()), 0o777, &origin)).unwrap();
+        }
+        let lines = lines(&mut tree);
+        for line in ["file 0640 7 0", "in 0600 0 0", "too 0640 7 0"] {
+            let name = line.split(' ').next().unwrap();
+            let line = format!("C /var/lib/{line} - /usr/share/factory/var/lib/{name}\n");
+            assert!(lines.contains(&line), "{line}{lines}");
+        }
+        let copied = [("usr/out", "x"), ("usr/share/factory/var/lib/in", "y"), ("usr/share/factory/var/lib/too", "x")];
+        for (path, text) in copied {
+            assert_eq!(tree.content(path).unwrap().read().unwrap(), text.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn odd_names_are_escaped() {
+        let origin: Arc<str> = Arc::from("test");
+        let mut tree = Tree::new();
+        tree.file("var/a b/50%\"\\'", 0o644, "", &origin).unwrap();
+        tree.symlink("var/l", "t o\\%", &origin).unwrap();
+        let lines = lines(&mut tree);
+        let file = r#"C "/var/a b/50%%\"\\'" 0644 0 0 - /usr/share/factory/var/a\x20b/50%%\"\\'"#;
+        for line in ["d \"/var/a b\" 0755 0 0 -", file, r"L /var/l - - - - t\x20o\\%%"] {
+            assert!(lines.lines().any(|found| found == line), "{line}\n{lines}");
+        }
     }
 }
