@@ -84,6 +84,9 @@ impl Accounts {
                     Some(id) => id.parse().map_err(|_| format!("`{id}` is not a group id"))?,
                     None => self.free()?,
                 };
+                if let Some((other, _)) = self.groups.iter().find(|(_, id)| **id == gid) {
+                    return Err(format!("the id {gid} is the group {other}'s already"));
+                }
                 self.groups.insert(name.into(), gid);
             }
             "u" if !self.users.contains_key(name) => self.user(name, word(2), word(3), word(4))?,
@@ -107,7 +110,13 @@ impl Accounts {
                 let uid = self.groups.get(name).copied().map_or_else(|| self.free(), Ok)?;
                 (uid, uid)
             }
-            Some((uid, "")) => (number(uid)?, self.groups.get(name).copied().map_or_else(|| number(uid), Ok)?),
+            Some((uid, "")) => {
+                let uid = number(uid)?;
+                let foreign = self.groups.values().any(|gid| *gid == uid);
+                // As systemd-sysusers: of a group of another name, a user does not become a member by its number.
+                let own = || if foreign { self.free() } else { Ok(uid) };
+                (uid, self.groups.get(name).copied().map_or_else(own, Ok)?)
+            }
             Some((uid, group)) => {
                 let gid = self.groups.get(group).copied().map_or_else(|| number(group), Ok)?;
                 (if uid == "-" { self.free()? } else { number(uid)? }, gid)
@@ -237,8 +246,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_alone_makes_nobody_a_member_of_another_group() {
+        let mut files = MASTERS.to_vec();
+        files.push(("usr/lib/sysusers.d/a.conf", "u x 4\nu y 77\nu z 78:adm\n"));
+        let accounts = Accounts::of(&tree(&files)).unwrap();
+        let group = |user: &str| accounts.users[user].gid;
+        assert_eq!((group("x"), group("y"), group("z")), (999, 77, 4));
+        assert_eq!((accounts.groups["x"], accounts.groups["y"], accounts.groups["adm"]), (999, 77, 4));
+    }
+
+    #[test]
     fn wrong_lines_name_file_and_line() {
-        for (text, why) in [("x a -\n", "not a kind"), ("u a abc\n", "not an id"), ("u a 0\n", "root's already")] {
+        for (text, why) in [
+            ("x a -\n", "not a kind"),
+            ("u a abc\n", "not an id"),
+            ("u a 0\n", "root's already"),
+            ("g a 500\ng b 500\n", "the group a's already"),
+            ("g a -\ng b 999\n", "a's already"),
+        ] {
             let mut files = MASTERS.to_vec();
             files.push(("usr/lib/sysusers.d/x.conf", text));
             let error = Accounts::of(&tree(&files)).unwrap_err();
