@@ -92,7 +92,10 @@ pub fn write(disk: &mut (impl Read + Write + Seek), uuid: Uuid, partitions: &[Pa
         };
     }
     // The library checks overlaps and bounds itself.
-    table.write_into(disk).blame(Kind::Build, doing)?;
+    table.write_into(disk).map_err(|error| {
+        let kind = if matches!(error, gptman::Error::Io(_)) { Kind::Environment } else { Kind::Build };
+        anyhow::Error::from(error).context(Fault::new(kind, doing()))
+    })?;
     GPT::write_protective_mbr_into(disk, SECTOR).blame(Kind::Environment, doing)
 }
 
@@ -175,6 +178,7 @@ pub fn find(disk: &mut (impl Read + Seek), role: Role) -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::kind_of;
     use std::io::Cursor;
 
     fn partition(role: Role, start: u64, size: u64) -> Partition {
@@ -231,9 +235,41 @@ mod tests {
     fn overlaps_and_long_labels_are_refused() {
         let mut disk = Cursor::new(vec![0; 8 << 20]);
         let overlap = [partition(Role::Esp, ALIGN, 2 * ALIGN), partition(Role::Root, 2 * ALIGN, ALIGN)];
-        assert!(write(&mut disk, Uuid::nil(), &overlap).is_err());
+        assert_eq!(kind_of(&write(&mut disk, Uuid::nil(), &overlap).unwrap_err()), Kind::Build);
         let mut long = [partition(Role::Esp, ALIGN, ALIGN)];
         long[0].label = "x".repeat(37);
-        assert!(write(&mut disk, Uuid::nil(), &long).is_err());
+        assert_eq!(kind_of(&write(&mut disk, Uuid::nil(), &long).unwrap_err()), Kind::Build);
+    }
+
+    /// A disk that takes no bytes.
+    struct Full(Cursor<Vec<u8>>);
+
+    impl Read for Full {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Seek for Full {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_the_hosts_fault() {
+        let mut disk = Full(Cursor::new(vec![0; 8 << 20]));
+        let error = write(&mut disk, Uuid::nil(), &[partition(Role::Esp, ALIGN, ALIGN)]).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Environment, "{error:#}");
     }
 }

@@ -105,7 +105,7 @@ impl<'a> Region<'a> {
 impl Read for Region<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = self.rest(buffer.len());
-        let n = self.file.read_at(&mut buffer[..wanted], self.start + self.at)?;
+        let n = self.file.read_at(&mut buffer[..wanted], self.start.saturating_add(self.at))?;
         self.at += n as u64;
         Ok(n)
     }

@@ -5,7 +5,7 @@ use super::disk::{BLOCK, DIRENT, INDEX, INDEX_HEAD, MAGIC, SLOT, SUPER_OFFSET};
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::tree::show;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 /// What the reader needs of an inode.
@@ -24,7 +24,14 @@ struct Found {
 struct Reader<'a, R> {
     image: &'a mut R,
     meta: u64,
+    /// Bytes of directories that were read.
+    directories: u64,
+    /// The end of the furthest of them.
+    furthest: u64,
 }
+
+/// Linux opens no longer path.
+const MAX_PATH: usize = 4096;
 
 /// The byte range in an image written by [`super::write`] that holds the data of the file at a path: its compressed
 /// blocks, its whole blocks, or, for a file shorter than a block, its bytes behind the inode. Symbolic links are not
@@ -99,6 +106,10 @@ pub fn measure(image: &mut (impl Read + Seek)) -> Result<BTreeMap<Vec<u8>, Measu
     let measured = files.into_iter().map(|(path, number)| {
         let inode = reader.inode(number)?;
         let (data, behind) = reader.taken(&inode)?;
+        // No file takes more than the image has.
+        for range in reader.ranges(&inode)?.iter().filter(|range| !range.is_empty()) {
+            read(reader.image, range.end - 1, 1)?;
+        }
         let stored = [(false, number, behind), (true, data.0, data.1)]
             .into_iter()
             .filter(|(_, _, bytes)| *bytes > 0)
@@ -116,7 +127,7 @@ impl<'a, R: Read + Seek> Reader<'a, R> {
             return Err(Fault::new(Kind::Integrity, "this is no EROFS image with blocks of 4 KiB").into());
         }
         let meta = u64::from(u32_at(&super_block, 40)) * BLOCK as u64;
-        Ok((Self { image, meta }, u64::from(u16_at(&super_block, 14))))
+        Ok((Self { image, meta, directories: 0, furthest: 0 }, u64::from(u16_at(&super_block, 14))))
     }
 
     /// Visits every path in depth, the directory before what is below it, until `visit` says that it is enough. A file of
@@ -135,11 +146,15 @@ impl<'a, R: Read + Seek> Reader<'a, R> {
             }
             if inode.is_dir {
                 let entries = self.entries(&inode)?;
-                let below = entries.into_iter().rev().filter(|(name, _)| name != b"." && name != b"..");
-                todo.extend(below.map(|(name, number)| {
+                for (name, number) in entries.into_iter().rev().filter(|(name, _)| name != b"." && name != b"..") {
                     let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
-                    ([&path, slash, &name].concat(), number)
-                }));
+                    let path = [&path, slash, &name].concat();
+                    // The paths of a chain of directories grow with its length, all together with the square of it.
+                    if path.len() > MAX_PATH {
+                        return Err(Fault::new(Kind::Integrity, "the EROFS image has a path without end").into());
+                    }
+                    todo.push((path, number));
+                }
             }
         }
         Ok(())
@@ -150,7 +165,7 @@ impl<'a, R: Read + Seek> Reader<'a, R> {
         let block = BLOCK as u64;
         let start = u64::from(inode.union);
         match inode.layout {
-            0 => Ok(((start, inode.size.next_multiple_of(block)), 0)),
+            0 => Ok(((start, inode.size.div_ceil(block).saturating_mul(block)), 0)),
             1 => {
                 let index = inode.after.next_multiple_of(8) + INDEX_HEAD as u64;
                 let first = u64::from(u32_at(&read(self.image, index, 8)?, 4));
@@ -221,7 +236,14 @@ impl<'a, R: Read + Seek> Reader<'a, R> {
             let len = usize::try_from((dir.size - at).min(BLOCK as u64))?;
             let inline = dir.layout == 2 && len < BLOCK;
             let offset = if inline { dir.after } else { u64::from(dir.union) * BLOCK as u64 + at };
-            if enough(&read(self.image, offset, len)?) {
+            let bytes = read(self.image, offset, len)?;
+            // Directories that share their bytes could hold far more paths than an image has room for.
+            self.directories += len as u64;
+            self.furthest = self.furthest.max(offset + len as u64);
+            if self.directories > self.furthest {
+                return Err(Fault::new(Kind::Integrity, "directories of the EROFS image overlap").into());
+            }
+            if enough(&bytes) {
                 break;
             }
         }
@@ -244,7 +266,12 @@ fn read(image: &mut (impl Read + Seek), offset: u64, len: usize) -> Result<Vec<u
     let doing = || "reading the EROFS image".to_owned();
     let mut bytes = vec![0; len];
     image.seek(SeekFrom::Start(offset)).blame(Kind::Environment, doing)?;
-    image.read_exact(&mut bytes).blame(Kind::Environment, doing)?;
+    image.read_exact(&mut bytes).map_err(|error| {
+        // Cut off, or it names a place that no file has.
+        let short = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput);
+        let kind = if short { Kind::Integrity } else { Kind::Environment };
+        anyhow::Error::from(error).context(Fault::new(kind, doing()))
+    })?;
     Ok(bytes)
 }
 
