@@ -82,9 +82,9 @@ impl Image {
 /// Smaller contents are compressed faster than they are looked up.
 const KEPT_FROM: u64 = 32 << 10;
 
-/// Builds an image's files in a directory, which must exist and hold none of them yet. Nothing is synced: the caller
-/// makes the directory visible as a whole. What compression made is kept in the store, and decides nothing: the files are
-/// the same without it.
+/// Builds an image's files in a directory, which must exist and hold none of them yet. Only the raw disk is synced, while
+/// it is hashed: the caller syncs the rest when it makes the directory visible as a whole. What compression made is kept
+/// in the store, and decides nothing: the files are the same without it.
 ///
 /// # Errors
 /// [`Kind::Build`] for a recipe of which no image can be made, [`Kind::Integrity`] when content was damaged in the

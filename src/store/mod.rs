@@ -174,15 +174,19 @@ impl Store {
         Ok(None)
     }
 
-    /// An object as a content of a tree. One that is damaged, or seen to have another size, counts as missing.
+    /// An object as a content of a tree. One that is damaged counts as missing.
     ///
     /// # Errors
-    /// As [`Store::object`].
+    /// [`Kind::Integrity`] when it is sound and has another size than is asked for; as [`Store::object`].
     pub fn content(&self, sha256: &Sha256, size: u64, check: Check) -> Result<Option<Content>> {
         let path = self.object_path(sha256);
-        let right_size = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
-        if (check == Check::Now || !right_size) && self.object(sha256)?.is_none() {
+        let found = path.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        if (check == Check::Now || found != Some(size)) && self.object(sha256)?.is_none() {
             return Ok(None);
+        }
+        if let Some(found) = found.filter(|found| *found != size) {
+            let message = format!("object {sha256} has {found} bytes, but {size} are asked for");
+            return Err(Fault::new(Kind::Integrity, message).hint("has the lock been edited? make it anew").into());
         }
         Ok(Some(Content::in_source(*sha256, size, Arc::new(FileSource(sys::fs::open(&path)?)), 0)))
     }
@@ -259,7 +263,10 @@ impl Store {
     /// # Errors
     /// [`Kind::Environment`], naming the path.
     pub fn remember_built(&self, key: &Sha256, made: &Sha256) -> Result<()> {
-        sys::fs::write_atomic(&self.dir.join("built").join(key.to_string()), format!("{made}\n").as_bytes())
+        let path = self.dir.join("built").join(key.to_string());
+        let mut file = sys::fs::temp_in(&self.tmp())?;
+        writeln!(file, "{made}").map_err(|error| cannot_write(error, &path, 65))?;
+        sys::fs::persist(file, &path)
     }
 
     /// Refuses early when the file system has less room than is needed.

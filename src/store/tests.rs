@@ -46,7 +46,10 @@ fn only_the_right_bytes_become_an_object() {
         assert_eq!(files(store.dir()), Vec::<PathBuf>::new());
     }
     assert_eq!(put(&store, b"right"), want);
-    assert_eq!(store.content(&want, 5, Check::Later).unwrap().unwrap().read().unwrap(), b"right");
+    for check in [Check::Later, Check::Now] {
+        assert_eq!(store.content(&want, 5, check).unwrap().unwrap().read().unwrap(), b"right");
+        assert_eq!(kind_of(&store.content(&want, 6, check).unwrap_err()), Kind::Integrity);
+    }
 }
 
 #[test]
