@@ -86,7 +86,7 @@ pub fn bind(spec: Spec) -> Result<Locked> {
 pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result<Built> {
     let preloads = locked.containers().iter().map(|container| preload(container, out, force, cx));
     let preloads = preloads.collect::<Result<Vec<_>>>()?;
-    let slot = sys::fs::Slot::take(out, locked.spec().name.as_str())?;
+    let slot = sys::slot::Slot::take(out, locked.spec().name.as_str())?;
     let inputs = Inputs::of(locked)?;
     if !force && let Some(made) = standing::find(&slot, &inputs) {
         return Ok(Built { dir: slot.dir(), made, up_to_date: true });

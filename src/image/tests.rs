@@ -282,7 +282,7 @@ const KILLED: &str = "NODELITH_TEST_KILLED";
 #[test]
 fn a_killed_build_leaves_the_old_output_or_the_new_one() {
     let publish = |out: &Path, text: &str| {
-        let slot = crate::sys::fs::Slot::take(out, "worker").unwrap();
+        let slot = crate::sys::slot::Slot::take(out, "worker").unwrap();
         slot.fill(|work| Ok(built(text, &[], work)?.outputs)).unwrap()
     };
     if let Some(out) = std::env::var_os(KILLED) {

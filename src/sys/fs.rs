@@ -1,7 +1,6 @@
 //! Files on the host. Errors name the path; outputs appear whole or not at all.
 
 use crate::error::{Blame, Fault, Kind, Result};
-use rayon::prelude::{IntoParallelRefIterator as _, ParallelIterator as _};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -159,7 +158,7 @@ pub fn place(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
         .map(drop)
 }
 
-/// A new directory beside where it will go, 0755; removed on drop unless it is swapped in by [`replace_dir`].
+/// A new directory beside where it will go, 0755; removed on drop.
 ///
 /// # Errors
 /// [`Kind::Environment`], naming the parent.
@@ -171,93 +170,6 @@ pub fn temp_dir_in(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
         .permissions(fs::Permissions::from_mode(0o755))
         .tempdir_in(parent)
         .blame(Kind::Environment, || format!("making a temporary directory in {}", parent.display()))
-}
-
-/// The place of `out/<name>`, held by this process alone: others that want it wait.
-#[derive(Debug)]
-pub struct Slot<'a> {
-    out: &'a Path,
-    name: &'a str,
-    _alone: Flock,
-}
-
-impl<'a> Slot<'a> {
-    /// Takes the place. What a killed process left beside it goes now.
-    ///
-    /// # Errors
-    /// [`Kind::Environment`], naming the path.
-    pub fn take(out: &'a Path, name: &'a str) -> Result<Self> {
-        make_dir(out)?;
-        let alone = lock(&out.join(format!(".{name}.lock")))?;
-        sweep(out, &format!(".{name}.build-"))?;
-        Ok(Self { out, name, _alone: alone })
-    }
-
-    /// The directory.
-    #[must_use]
-    pub fn dir(&self) -> PathBuf {
-        self.out.join(self.name)
-    }
-
-    /// A file beside the directory, for what is to be known of it: `.<name>.<kind>`.
-    #[must_use]
-    pub fn beside(&self, kind: &str) -> PathBuf {
-        self.out.join(format!(".{}.{kind}", self.name))
-    }
-
-    /// Makes the directory anew: `make` fills one beside it, which then takes its place in one step. Killed at any
-    /// moment, the old directory stays or the new one is complete.
-    ///
-    /// # Errors
-    /// Those of `make`; [`Kind::Environment`], naming the path. The old directory is untouched then.
-    pub fn fill<T>(&self, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-        let work = temp_dir_in(self.out, &format!(".{}.build-", self.name))?;
-        let made = make(work.path())?;
-        replace_dir(work, &self.dir())?;
-        Ok(made)
-    }
-}
-
-/// Puts a finished directory in the place of another, in one step: whoever looks sees the old one or the new one.
-///
-/// # Errors
-/// [`Kind::Environment`], naming the path; the old directory is untouched then.
-pub fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let doing = || format!("replacing {}", path.display());
-    list(new.path())?.par_iter().try_for_each(|entry| {
-        open(entry)?.sync_all().blame(Kind::Environment, || format!("syncing {}", entry.display()))
-    })?;
-    // Without this, a power cut after the exchange could leave a directory whose names were never written.
-    open(new.path())?.sync_all().blame(Kind::Environment, || format!("syncing {}", new.path().display()))?;
-    if path.exists() {
-        // The temporary directory now holds what was there, and is removed when `new` drops.
-        renameat_with(CWD, new.path(), CWD, path, RenameFlags::EXCHANGE).blame(Kind::Environment, doing)?;
-    } else {
-        fs::rename(new.keep(), path).blame(Kind::Environment, doing)?;
-    }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        open(parent)?.sync_all().blame(Kind::Environment, || format!("syncing {}", parent.display()))?;
-    }
-    Ok(())
-}
-
-/// Removes what killed runs left in a directory: entries whose name begins with `prefix`. The caller holds the lock
-/// that every run takes before it makes such an entry.
-///
-/// # Errors
-/// [`Kind::Environment`], naming the path.
-pub fn sweep(dir: &Path, prefix: &str) -> Result<()> {
-    if !dir.is_dir() {
-        return Ok(());
-    }
-    for path in list(dir)? {
-        let stale = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-        if stale && path.is_dir() {
-            fs::remove_dir_all(&path).blame(Kind::Environment, || format!("removing {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a path names an open file: no longer when it was removed, or when another file has its name.

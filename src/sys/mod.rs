@@ -5,6 +5,7 @@ pub mod entropy;
 pub mod fs;
 pub mod memory;
 pub mod region;
+pub mod slot;
 
 /// Seconds of processor time that a process has used, its threads included; `None` when there is no such process.
 /// Format: proc_pid_stat(5).
