@@ -124,6 +124,31 @@ fn what_cannot_be_made_leaves_nothing() {
     }
 }
 
+/// The packages stay, but what the lock answers is another question: a check that passed would let the build fail.
+#[test]
+fn a_check_refuses_each_lock_that_a_build_refuses() {
+    let fixture = house();
+    let mut options = fixture.options(resolve::Upgrade::Nothing);
+    let first = fixture.spec(&["app"]);
+    lock(&first, &options, &context(&fixture)).unwrap();
+    for packages in [&["app", "more"][..], &["app/trixie", "more"]] {
+        let spec = fixture.spec(packages);
+        assert_eq!(kind_of(&bind(spec.clone()).unwrap_err()), Kind::Spec);
+        options.check = true;
+        let error = lock(&spec, &options, &context(&fixture)).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Spec);
+        assert!(
+            format!("{error:#}").contains("worker.lock is stale\n  ~ requests: the spec asks otherwise"),
+            "{error:#}"
+        );
+        options.check = false;
+        assert_eq!(lock(&spec, &options, &context(&fixture)).unwrap().len(), 1);
+        options.check = true;
+        assert!(lock(&spec, &options, &context(&fixture)).unwrap().is_empty());
+        bind(spec).unwrap();
+    }
+}
+
 #[test]
 fn a_container_that_a_machine_preloads_needs_its_own_lock() {
     let fixture = house();

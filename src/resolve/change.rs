@@ -40,9 +40,9 @@ pub enum Change {
         /// The archive does not hold the old version any more: nobody asked for the move.
         vanished: bool,
     },
-    /// Same version, other bytes: the suite, the recipe or the toolchain changed.
+    /// Same version, other bytes: the suite, the recipe or the toolchain changed. Or nothing but what the spec asks.
     Other {
-        /// As in `Added`.
+        /// As in `Added`; `requests` for what the spec asks.
         name: String,
         /// What changed.
         what: String,

@@ -106,10 +106,15 @@ pub fn resolve(
     let newer = change::between(Some(&lock), &newest, &exists);
     if let Some(old) = old
         && changes.is_empty()
-        && old.requests == lock.requests
     {
-        // A release that is merely newer is no reason to touch the lock.
-        lock = old.clone();
+        if old.requests == lock.requests {
+            // A release that is merely newer is no reason to touch the lock.
+            lock = old.clone();
+        } else {
+            // The same answer to another question: a build refuses the old lock all the same.
+            let what = "the spec asks otherwise, the same packages and programs answer it".into();
+            changes.push(Change::Other { name: "requests".into(), what });
+        }
     }
     Ok(Resolution { lock, changes, newer })
 }
