@@ -48,13 +48,16 @@ pub(super) fn fetch(release: &Release, store: &Store, remote: &Remote) -> Result
     sys::fs::read_text(&path)
 }
 
-/// One package version of one suite, borrowed from the index's text.
+/// One package version, borrowed from the index's text.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate<'a> {
     pub(super) name: &'a str,
     pub(super) version: &'a str,
     pub(super) architecture: &'a str,
-    pub(super) suite: &'a str,
+    /// Where it is taken from.
+    suite: &'a str,
+    /// Later suites that hold the very same package.
+    also: Vec<&'a str>,
     pub(super) not_automatic: bool,
     pub(super) depends: [&'a str; 2],
     pub(super) breaks: [&'a str; 2],
@@ -67,6 +70,16 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// The suites that hold it, in the spec's order.
+    pub(super) fn suites(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.suite).chain(self.also.iter().copied())
+    }
+
+    /// Whether a suite holds it.
+    pub(super) fn is_in(&self, suite: &str) -> bool {
+        self.suites().any(|own| own == suite)
+    }
+
     /// As the lock records it, for no use yet.
     ///
     /// # Errors
@@ -114,6 +127,7 @@ impl<'a> Universe<'a> {
                 version: "",
                 architecture: "",
                 suite,
+                also: Vec::new(),
                 not_automatic: release.not_automatic,
                 depends: [""; 2],
                 breaks: [""; 2],
@@ -155,13 +169,15 @@ impl<'a> Universe<'a> {
     fn insert(&mut self, candidate: Candidate<'a>) -> Result<()> {
         let id = self.candidates.len();
         let known = self.by_name.entry(candidate.name).or_default();
-        // The same package in a second suite: the first suite of the spec's order keeps it.
-        if known.iter().any(|other| {
+        // The same package in a second suite: it is taken from the first of the spec's order, whichever is asked for.
+        let same = known.iter().copied().find(|other| {
             let other = &self.candidates[*other];
             other.version == candidate.version
                 && other.sha256 == candidate.sha256
                 && other.not_automatic == candidate.not_automatic
-        }) {
+        });
+        if let Some(same) = same {
+            self.candidates[same].also.push(candidate.suite);
             return Ok(());
         }
         known.push(id);

@@ -115,11 +115,9 @@ impl<'a> Provider<'a, '_> {
     fn available(&self, id: usize) -> bool {
         let candidate = self.candidate(id);
         !candidate.not_automatic
-            || self
-                .question
-                .requests
-                .iter()
-                .any(|request| request.name == candidate.name && request.suite.as_deref() == Some(candidate.suite))
+            || self.question.requests.iter().any(|request| {
+                request.name == candidate.name && request.suite.as_deref().is_some_and(|suite| candidate.is_in(suite))
+            })
     }
 
     fn request(&self, request: &PackageRequest) -> Result<ConditionalRequirement> {
@@ -128,7 +126,7 @@ impl<'a> Provider<'a, '_> {
         let candidates: Vec<usize> = named
             .iter()
             .copied()
-            .filter(|id| self.available(*id) && suite.is_none_or(|suite| suite == self.candidate(*id).suite))
+            .filter(|id| self.available(*id) && suite.is_none_or(|suite| self.candidate(*id).is_in(suite)))
             .collect();
         if candidates.is_empty() {
             return Err(self.no_such_package(request).into());
@@ -141,8 +139,8 @@ impl<'a> Provider<'a, '_> {
         let name = &request.name;
         let place = request.suite.as_ref().map(|suite| format!(" in {suite}")).unwrap_or_default();
         let fault = Fault::new(Kind::Spec, format!("there is no package `{name}`{place}"));
-        let suites: BTreeSet<_> =
-            self.universe.named(name).iter().map(|id| format!("`{name}/{}`", self.candidate(*id).suite)).collect();
+        let suites = self.universe.named(name).iter().flat_map(|id| self.candidate(*id).suites());
+        let suites: BTreeSet<_> = suites.map(|suite| format!("`{name}/{suite}`")).collect();
         let providers: BTreeSet<_> =
             self.universe.providing(name).iter().map(|(id, _)| format!("`{}`", self.candidate(*id).name)).collect();
         let list = |words: BTreeSet<String>| words.into_iter().take(8).collect::<Vec<_>>().join(", ");

@@ -205,6 +205,24 @@ fn backports_are_taken_only_by_name() {
     assert!(fault_of(&error).unwrap().hints[0].contains("`fresh/trixie-backports`"));
 }
 
+/// A point release takes packages over from `-security`.
+#[test]
+fn a_package_that_two_suites_hold_is_taken_by_the_name_of_each() {
+    let mut fixture = Fixture::new();
+    for suite in ["trixie", "trixie-security"] {
+        fixture.package(suite, "tool", "1", "");
+    }
+    fixture.publish();
+    for request in ["tool", "tool/trixie", "tool/trixie-security"] {
+        let lock = fixture.resolve(&fixture.spec(&[request]), None).unwrap().lock;
+        let tool = lock.packages.iter().find(|package| package.name == "tool").unwrap();
+        assert_eq!((tool.version.as_str(), tool.suite.as_str()), ("1", "trixie"), "{request}");
+    }
+    let error = fixture.image(&["tool/trixie-backports"]).unwrap_err();
+    let hint = &fault_of(&error).unwrap().hints[0];
+    assert_eq!(hint, "write `tool/trixie-security`, `tool/trixie`");
+}
+
 #[test]
 fn locked_versions_stay_until_asked_or_gone() {
     let mut fixture = Fixture::new();
