@@ -12,7 +12,8 @@ use std::path::PathBuf;
 /// Pin every input of a spec by digest, and print what changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What is locked and still satisfies the spec stays; --upgrade moves it.
+What is locked and still satisfies the spec stays; --upgrade moves it. What is no package
+is pinned by its role: by go.mod and go.sum, or by url and sha256.
 
 Examples:
   nodelith lock image-specs/worker.toml
@@ -21,7 +22,7 @@ Examples:
 pub(super) struct Args {
     /// The spec; the lock is written beside it.
     spec: PathBuf,
-    /// Move this package or binary to its newest version (repeatable).
+    /// Move this package to its newest version, with what would hold it (repeatable).
     #[arg(long, value_name = "NAME")]
     upgrade: Vec<String>,
     /// Move everything to its newest version.

@@ -16,7 +16,7 @@ use crate::digest::Sha256;
 use crate::error::{Blame, Fault, Kind, Result};
 use crate::lock::{self, Lock};
 use crate::remote::Remote;
-use crate::report::{Report, Stage};
+use crate::report::{Event, Report, Stage};
 use crate::spec::requests::{Requests, Use};
 use crate::spec::{BinarySource, Spec};
 use crate::store::Store;
@@ -36,7 +36,7 @@ const MAX_BINARY: u64 = 1 << 30;
 pub enum Upgrade {
     /// Only those that must.
     Nothing,
-    /// These, and what they drag along.
+    /// These packages, with what they need and what would hold them.
     Named(Vec<String>),
     /// All of them.
     Everything,
@@ -89,11 +89,14 @@ pub fn resolve(
         version: lock::VERSION,
         requests: requests.digest(),
         releases: suites.iter().map(|(release, _)| release.recorded.clone()).collect(),
-        packages: choose(&universe, &requests, old, &options.upgrade)?,
+        packages: choose(&universe, &requests, old, &options.upgrade, report)?,
         binaries: Vec::new(),
     };
     lock.releases.sort_by(|a, b| a.suite.cmp(&b.suite));
-    let newest = Lock { packages: choose(&universe, &requests, old, &Upgrade::Everything)?, ..lock.clone() };
+    if let Upgrade::Named(names) = &options.upgrade {
+        names.iter().try_for_each(|name| movable(spec, &lock, name))?;
+    }
+    let newest = Lock { packages: choose(&universe, &requests, old, &Upgrade::Everything, report)?, ..lock.clone() };
     let mut rebuilds = Vec::new();
     lock.binaries = Binaries { spec, old, lock: &lock, check: options.check, store, remote, report }
         .make(&requests, &mut rebuilds)?;
@@ -161,11 +164,18 @@ fn choose(
     requests: &Requests,
     old: Option<&Lock>,
     upgrade: &Upgrade,
+    report: &dyn Report,
 ) -> Result<Vec<lock::Package>> {
     let mut packages: BTreeMap<(String, String), lock::Package> = BTreeMap::new();
     for (usage, wanted) in &requests.packages {
         let kept = old.map(|old| kept(old, *usage, upgrade)).unwrap_or_default();
-        for id in solve::solve(universe, &solve::Question { usage: *usage, requests: wanted, kept })? {
+        let question = solve::Question { usage: *usage, requests: wanted, kept, fixed: Vec::new() };
+        let (chosen, held) = match upgrade {
+            Upgrade::Named(names) => solve::raise(universe, question, names)?,
+            Upgrade::Nothing | Upgrade::Everything => (solve::solve(universe, &question)?, Vec::new()),
+        };
+        held.into_iter().for_each(|text| report.event(Event::Warning { text }));
+        for id in chosen {
             let package = universe.candidates[id].locked()?;
             let key = (package.name.clone(), package.version.clone());
             packages.entry(key).or_insert(package).uses.push(*usage);
@@ -184,6 +194,32 @@ fn kept<'a>(old: &'a Lock, usage: Use, upgrade: &Upgrade) -> BTreeMap<&'a str, &
     };
     let packages = old.packages.iter().filter(|package| package.uses.contains(&usage) && stays(&package.name));
     packages.map(|package| (package.name.as_str(), package.version.as_str())).collect()
+}
+
+/// Refuses a name to upgrade that no package of the new lock has: nothing would move, and nobody would know why.
+fn movable(spec: &Spec, lock: &Lock, name: &str) -> Result<()> {
+    if lock.packages.iter().any(|package| package.name == name) {
+        return Ok(());
+    }
+    let program = spec.roles.iter().find_map(|role| {
+        let named = |id: &str| id == name || format!("{}/{id}", role.name) == name;
+        let (_, binary) = role.binaries.iter().find(|(id, _)| named(id.as_str()))?;
+        Some(match &binary.source {
+            BinarySource::Go(module) => (&module.dir, "go.mod and go.sum"),
+            BinarySource::Url { .. } => (&role.dir, "url and sha256 in role.toml"),
+        })
+    });
+    let fault = match program {
+        Some((dir, what)) => {
+            let fault = Fault::new(Kind::Usage, format!("`{name}` is no package: its role pins it"));
+            fault.hint(format!("change {what} of {}, and run `nodelith lock` without --upgrade", dir.display()))
+        }
+        None => {
+            let fault = Fault::new(Kind::Usage, format!("{} needs no package `{name}`", spec.path.display()));
+            fault.hint(format!("the packages to choose from are those in {}", spec.lock_path().display()))
+        }
+    };
+    Err(fault.into())
 }
 
 /// What binaries are made with.

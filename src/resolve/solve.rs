@@ -16,6 +16,7 @@ use resolvo::{
     UnsolvableOrCancelled, VersionSetId, VersionSetUnionId,
 };
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display};
 
@@ -51,6 +52,18 @@ pub(super) struct Question<'a> {
     pub(super) requests: &'a [PackageRequest],
     /// Name → version that is kept if it can be.
     pub(super) kept: BTreeMap<&'a str, &'a str>,
+    /// Candidates that must be chosen.
+    pub(super) fixed: Vec<usize>,
+}
+
+impl Question<'_> {
+    /// Whether a candidate may be chosen at all.
+    fn admits(&self, candidate: &Candidate<'_>) -> bool {
+        let named = |request: &PackageRequest| {
+            request.name == candidate.name && request.suite.as_deref().is_some_and(|suite| candidate.is_in(suite))
+        };
+        !candidate.not_automatic || self.requests.iter().any(named)
+    }
 }
 
 struct Provider<'a, 'b> {
@@ -70,6 +83,10 @@ pub(super) fn solve(universe: &Universe<'_>, question: &Question<'_>) -> Result<
     let mut requirements = Vec::new();
     for request in question.requests {
         requirements.push(provider.request(request)?);
+    }
+    for id in &question.fixed {
+        let Candidate { name, version, .. } = provider.candidate(*id);
+        requirements.push(provider.set(name, format!("= {version}"), vec![*id]).into());
     }
     let mut solver = Solver::new(provider);
     let solved = match solver.solve(Problem::new().requirements(requirements)) {
@@ -93,6 +110,52 @@ pub(super) fn solve(universe: &Universe<'_>, question: &Question<'_>) -> Result<
     Ok(chosen)
 }
 
+/// As [`solve`], with the newest version of each of `names` that can be. It is not enough to let them go: a package that
+/// stays may hold one (`Depends: systemd (= 257-1)`), and has to move with it. Also returns what kept any from its newest.
+///
+/// # Errors
+/// Those of [`solve`].
+pub(super) fn raise<'a>(
+    universe: &Universe<'a>,
+    mut question: Question<'a>,
+    names: &[String],
+) -> Result<(Vec<usize>, Vec<String>)> {
+    let mut chosen = solve(universe, &question)?;
+    let mut held = Vec::new();
+    for name in names {
+        let Some(now) = chosen.iter().copied().find(|id| universe.candidates[*id].name == name) else { continue };
+        for id in newest_first(universe, &question, now) {
+            question.fixed.push(id);
+            match solve(universe, &question) {
+                Ok(better) => {
+                    chosen = better;
+                    break;
+                }
+                Err(error) => {
+                    question.fixed.pop();
+                    held.push(format!("{name} cannot move to {}: {error:#}", universe.candidates[id].version));
+                }
+            }
+        }
+    }
+    // What is fixed would stay when nothing needs it any more.
+    question.fixed.clear();
+    question.kept = chosen.iter().map(|id| &universe.candidates[*id]).map(|kept| (kept.name, kept.version)).collect();
+    Ok((solve(universe, &question)?, held))
+}
+
+/// A chosen candidate and those of its name that may be chosen and are newer, the newest first.
+fn newest_first(universe: &Universe<'_>, question: &Question<'_>, now: usize) -> Vec<usize> {
+    let candidates = &universe.candidates;
+    let order = |a: usize, b: usize| compare(candidates[a].version, candidates[b].version).unwrap_or(Ordering::Equal);
+    let named = universe.named(candidates[now].name).iter().copied();
+    let mut found: Vec<_> =
+        named.filter(|id| question.admits(&candidates[*id]) && order(*id, now) == Ordering::Greater).collect();
+    found.sort_by(|a, b| order(*b, *a).then(a.cmp(b)));
+    found.push(now);
+    found
+}
+
 /// Dependencies that count as met: what only maintainer scripts call, and what nodelith does itself. An initrd builder,
 /// its shell and its compressors would otherwise be in every image.
 const DONE_BY_US: &[&str] = &[
@@ -111,13 +174,8 @@ impl<'a> Provider<'a, '_> {
         &self.universe.candidates[id]
     }
 
-    /// Whether a candidate may be chosen at all.
     fn available(&self, id: usize) -> bool {
-        let candidate = self.candidate(id);
-        !candidate.not_automatic
-            || self.question.requests.iter().any(|request| {
-                request.name == candidate.name && request.suite.as_deref().is_some_and(|suite| candidate.is_in(suite))
-            })
+        self.question.admits(self.candidate(id))
     }
 
     fn request(&self, request: &PackageRequest) -> Result<ConditionalRequirement> {
@@ -317,7 +375,7 @@ impl DependencyProvider for Provider<'_, '_> {
             let (a, b) =
                 (self.pool.resolve_solvable(*a).record.candidate, self.pool.resolve_solvable(*b).record.candidate);
             let newer = compare(self.candidate(b).version, self.candidate(a).version);
-            newer.unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(&b))
+            newer.unwrap_or(Ordering::Equal).then(a.cmp(&b))
         });
     }
 

@@ -252,6 +252,70 @@ fn locked_versions_stay_until_asked_or_gone() {
     assert_eq!(all.lock.releases.len(), 3);
 }
 
+/// The warnings of a stage.
+#[derive(Default)]
+struct Warnings(std::sync::Mutex<Vec<String>>);
+
+impl Report for Warnings {
+    fn event(&self, event: Event) {
+        if let Event::Warning { text } = event {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+}
+
+#[test]
+fn a_package_that_is_to_move_takes_along_what_holds_it_or_says_why_not() {
+    let mut fixture = Fixture::new();
+    fixture.package("trixie", "core", "1", "");
+    fixture.package("trixie", "extra", "1", "Depends: core (= 1)\n");
+    fixture.package("trixie", "other", "1", "");
+    fixture.publish();
+    let spec = fixture.spec(&["extra", "other"]);
+    let lock = fixture.resolve(&spec, None).unwrap().lock;
+    for version in ["2", "3"] {
+        fixture.package("trixie-security", "core", version, "");
+        fixture.package("trixie-security", "other", version, "");
+    }
+    fixture.package("trixie-backports", "core", "4", "");
+    fixture.package("trixie-security", "extra", "2", "Depends: core (= 2)\n");
+    fixture.publish();
+
+    let upgrade = |spec: &Spec, name: &str| {
+        let (options, warnings) = (fixture.options(Upgrade::Named(vec![name.into()])), Warnings::default());
+        let done = resolve(spec, Some(&lock), &options, &fixture.store, &fixture.remote(false), &warnings);
+        (image(&done.unwrap().lock), warnings.0.into_inner().unwrap())
+    };
+    assert_eq!(upgrade(&spec, "other"), (vec!["core 1".into(), "extra 1".into(), "other 3".into()], vec![]));
+    // `extra` is not asked for, and goes as far as it lets `core` go.
+    let (chosen, warnings) = upgrade(&spec, "core");
+    assert_eq!(chosen, ["core 2", "extra 2", "other 1"]);
+    assert!(warnings.len() == 1 && warnings[0].contains("core cannot move to 3: ") && warnings[0].contains("extra"));
+    let (chosen, warnings) = upgrade(&fixture.spec(&["core/trixie", "extra", "other"]), "core");
+    assert_eq!((chosen.join(", ").as_str(), warnings.len()), ("core 1, extra 1, other 1", 2));
+    assert!(warnings[0].contains("from trixie"), "{warnings:?}");
+}
+
+#[test]
+fn what_cannot_be_upgraded_by_name_is_refused() {
+    let fixture = with_base();
+    let role = format!(
+        "[binaries.tool]\nurl = \"https://example.org/tool\"\npath = \"tool\"\nsha256 = \"{}\"\n",
+        "0".repeat(64)
+    );
+    let spec = fixture.spec_with(&["base-files"], &role);
+    for (name, message, hint) in [
+        ("base-fils", "worker.toml needs no package `base-fils`", "worker.lock"),
+        ("tool", "`tool` is no package: its role pins it", "url and sha256 in role.toml"),
+        ("base/tool", "`base/tool` is no package", "overlays/base"),
+    ] {
+        let error = fixture.resolve_with(&spec, None, Upgrade::Named(vec![name.into()])).unwrap_err();
+        let fault = fault_of(&error).unwrap();
+        assert_eq!(fault.kind, Kind::Usage, "{error:#}");
+        assert!(fault.message.contains(message) && fault.hints[0].contains(hint), "{fault:?}");
+    }
+}
+
 #[test]
 fn a_binary_from_a_url_is_pinned_by_its_digest() {
     let fixture = with_base();
