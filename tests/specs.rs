@@ -250,6 +250,8 @@ fn wrong_roles_are_refused_at_their_place() {
             22,
             "no source, or two",
         ),
+        (file, "usr/bin/tool\"", "usr/bin/tool\"\nldflags = [\"-X a=b\"]", 26, "goes with `go` only"),
+        (file, "usr/bin/tool\"", "usr/bin/tool\"\npatches = [\"a.patch\"]", 26, "goes with `go` only"),
         (file, "e3b0c4", "E3B0C4", 24, "is not a SHA-256"),
         (file, "e3b0c4", "e3b0", 24, "is not a SHA-256"),
         (file, "usr/bin/tool", "/usr/bin/tool", 25, "is not a relative path"),
@@ -318,7 +320,7 @@ fn a_module_of_another_role_is_taken_when_that_role_is_needed() {
     refused(&House::new(SPEC, BASE, &binary("other")), &(file, "", "", 24, "does not need `other`"));
     refused(&House::new(SPEC, BASE, &binary("../base")), &(file, "", "", 24, "is not a name"));
     let url = NET.replace("path = \"usr/bin/tool\"", "path = \"usr/bin/tool\"\nof = \"base\"");
-    refused(&House::new(SPEC, BASE, &url), &(file, "", "", 22, "no source, or two"));
+    refused(&House::new(SPEC, BASE, &url), &(file, "", "", 26, "goes with `go` only"));
 }
 
 #[test]

@@ -427,7 +427,11 @@ fn binary(source: Source<'_>, key: &Spanned<String>, raw: &RawBinary, dir: &Path
             ldflags.extend(each(source, &raw.ldflags, line)?);
             BinarySource::Go(GoModule { dir: module, package, ldflags, patches })
         }
-        (None, None, Some(url), Some(sha256)) if raw.of.is_none() => {
+        (None, None, Some(url), Some(sha256)) => {
+            if let Some(first) = raw.of.iter().chain(&raw.ldflags).chain(&raw.patches).next() {
+                let hint = "remove it: a file from a `url` is taken as it is";
+                return Err(refuse(source, Some(first.span()), "this goes with `go` only", Some(hint)));
+            }
             let sha256 = one(source, sha256, |text| {
                 text.parse().map_err(|error: crate::digest::NotADigest| Refused(error.to_string()))
             })?;
