@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 /// The version of the lock format that this program reads and writes.
 pub const VERSION: u32 = 1;
 
+/// What to do about a lock that cannot be read. `nodelith lock` reads it first as well: if it made another without a word,
+/// nothing would hold the archive to its date.
+const UNREADABLE: &str = "take it from version control again; if that has none, remove it and run `nodelith lock`, which \
+                          then chooses every version anew and does not know how old the archive may be";
+
 /// A lock file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,12 +135,12 @@ impl Lock {
     pub fn parse(path: &std::path::Path, text: &str) -> Result<Self> {
         let lock: Self = toml::from_str(text).map_err(|error| {
             let source = crate::spec::Source { path, text };
-            crate::spec::refuse(source, error.span(), error.message(), Some("run `nodelith lock` to make it anew"))
+            crate::spec::refuse(source, error.span(), error.message(), Some(UNREADABLE))
         })?;
         if lock.version != VERSION {
             let message =
                 format!("{} has lock version {}, this nodelith reads {VERSION}", path.display(), lock.version);
-            return Err(Fault::new(Kind::Spec, message).hint("run `nodelith lock` with this version").into());
+            return Err(Fault::new(Kind::Spec, message).hint("use the nodelith that wrote it").hint(UNREADABLE).into());
         }
         Ok(lock)
     }

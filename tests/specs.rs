@@ -393,6 +393,8 @@ fn a_broken_lock_is_refused_at_its_place() {
         assert_eq!(kind_of(&error), Kind::Spec);
         assert!(message.contains(&format!("worker.lock:{line}:")), "{message}");
         assert!(message.contains(cause), "{message}");
+        // `nodelith lock` would read it first as well.
+        assert!(fault_of(&error).unwrap().hints[0].starts_with("take it from version control again"));
     }
     assert_eq!(kind_of(&parse(&format!("version = 9\nrequests = \"{zeros}\"\n"))), Kind::Spec);
 }
