@@ -86,6 +86,13 @@ fn networks_programs_and_containers_that_do_not_fit_are_refused() {
             "they must be the same",
         ),
         (
+            "worker",
+            "cluster-dns = \"10.32.0.254\"",
+            "cluster-dns = \"\"",
+            "cluster-dns = ",
+            "empty, where an IP address",
+        ),
+        (
             "flannel-controller",
             "",
             "\n[values.network]\naddress = \"10.200.1.1/24\"\n",
@@ -119,6 +126,9 @@ fn feature_gates_are_known_and_take_the_value() {
     }
     let house = House::new();
     house.edit("image-specs/worker.toml", "", "feature-gates = \"AllBeta=false,NodeSwap=true\"\n");
+    house.load("worker").unwrap();
+    // Its default is none.
+    house.edit("image-specs/worker.toml", "AllBeta=false,NodeSwap=true", "");
     house.load("worker").unwrap();
 }
 

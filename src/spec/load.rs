@@ -218,7 +218,9 @@ fn values(source: Source<'_>, raw: &RawSpec, roles: &[Role]) -> Result<BTreeMap<
                 let hint = format!("pass it at boot as the credential nodelith.{role_name}.{variable_name}");
                 return Err(refuse(source, Some(value.span()), &why, Some(&hint)));
             }
-            let typed = value::typed(&variable.value_type, value.get_ref()).map_err(|why| {
+            // A credential may be left out; what is rendered into the image must be there, unless its role can do without.
+            let none = variable.set == SetAt::Boot || variable.default == Some(Value::Text(String::new()));
+            let typed = value::typed(&variable.value_type, value.get_ref(), none).map_err(|why| {
                 refuse(source, Some(value.span()), &why, Some(&format!("{}: {}", variable_name, variable.doc)))
             })?;
             values.entry(role_name.clone()).or_default().insert(variable_name, typed);
@@ -387,7 +389,7 @@ fn variable(source: Source<'_>, raw: &RawVariable, dir: &Path) -> Result<Variabl
         ));
     }
     let default = raw.default.as_ref().map(|value| {
-        value::typed(&value_type, value.get_ref()).map_err(|why| refuse(source, Some(value.span()), &why, None))
+        value::typed(&value_type, value.get_ref(), true).map_err(|why| refuse(source, Some(value.span()), &why, None))
     });
     let doc = one(source, &raw.doc, |text| single_line(text).map(str::to_owned))?;
     let relations = relations::read(source, raw)?;

@@ -156,7 +156,7 @@ pub const ROLE: &[Table] = &[
                 "default",
                 "a value of the type",
                 false,
-                "Without one, a build variable must be set by the spec, and a boot variable by its credential.",
+                "Without one, a build variable must be set by the spec, and a boot variable by its credential. The empty text is none: boot variables take it, and build variables whose default it is.",
             ),
             key(
                 "set",

@@ -2,15 +2,15 @@
 
 use super::role::{Value, ValueType};
 use super::skew::Version;
-use super::switches::Switches;
 use crate::text::{Name, single_line};
 use std::net::IpAddr;
 
-/// Takes a TOML value as a value of a type.
+/// Takes a TOML value as a value of a type. The empty text is none, of every textual type but a choice, where there may
+/// be `none`.
 ///
 /// # Errors
 /// The reason, for the user.
-pub(super) fn typed(value_type: &ValueType, value: &toml::Value) -> Result<Value, String> {
+pub(super) fn typed(value_type: &ValueType, value: &toml::Value, none: bool) -> Result<Value, String> {
     match (value_type, value) {
         (ValueType::Integer, toml::Value::Integer(number)) => Ok(Value::Integer(*number)),
         (ValueType::Port, toml::Value::Integer(number)) => match u16::try_from(*number) {
@@ -20,6 +20,12 @@ pub(super) fn typed(value_type: &ValueType, value: &toml::Value) -> Result<Value
         (ValueType::Boolean, toml::Value::Boolean(truth)) => Ok(Value::Boolean(*truth)),
         (ValueType::Integer | ValueType::Port | ValueType::Boolean, other) => {
             Err(format!("expected {}, found {}", describe(value_type), other.type_str()))
+        }
+        (_, toml::Value::String(text)) if text.is_empty() && !matches!(value_type, ValueType::Choice(_)) => {
+            match none {
+                true => Ok(Value::Text(String::new())),
+                false => Err(format!("empty, where {} is needed", describe(value_type))),
+            }
         }
         (_, toml::Value::String(text)) => textual(value_type, text),
         (_, other) => Err(format!("expected {}, found {}", describe(value_type), other.type_str())),
@@ -38,20 +44,11 @@ fn textual(value_type: &ValueType, text: &str) -> Result<Value, String> {
         ValueType::Digest => text.parse::<crate::digest::Sha256>().is_ok(),
         ValueType::Choice(choices) => choices.iter().any(|choice| choice == text),
         ValueType::Version => Version::parse(text).is_some(),
-        ValueType::Switches(switches) => return switches_value(switches, text),
+        ValueType::Switches(switches) => return switches.check(text).map(|()| Value::Text(text.to_owned())),
         ValueType::List => !text.split(',').any(|part| part.trim() != part),
         ValueType::String | ValueType::Integer | ValueType::Port | ValueType::Boolean => true,
     };
-    // The empty text means "none" for every textual type but a choice: boot credentials can be left out.
-    let none = text.is_empty() && !matches!(value_type, ValueType::Choice(_));
-    if good || none { Ok(Value::Text(text.to_owned())) } else { Err(wrong()) }
-}
-
-fn switches_value(switches: &Switches, text: &str) -> Result<Value, String> {
-    if !text.is_empty() {
-        switches.check(text)?;
-    }
-    Ok(Value::Text(text.to_owned()))
+    if good { Ok(Value::Text(text.to_owned())) } else { Err(wrong()) }
 }
 
 fn cidr(text: &str) -> bool {
@@ -176,7 +173,7 @@ mod tests {
     }
 
     fn text(value_type: &ValueType, text: &str) -> bool {
-        typed(value_type, &toml::Value::String(text.into())).is_ok()
+        typed(value_type, &toml::Value::String(text.into()), false).is_ok()
     }
 
     #[test]
@@ -189,9 +186,14 @@ mod tests {
         assert!(text(&ValueType::Hostname, "worker-1.example") && !text(&ValueType::Hostname, "a b"));
         assert!(text(&ValueType::Interface, "en*") && !text(&ValueType::Interface, "a-name-of-16-bytes"));
         assert!(!text(&ValueType::String, "a\nb") && !text(&ValueType::Boolean, "true"));
-        assert!(typed(&ValueType::Port, &toml::Value::Integer(0)).is_err());
-        assert!(typed(&ValueType::Port, &toml::Value::Integer(65536)).is_err());
+        assert!(typed(&ValueType::Port, &toml::Value::Integer(0), false).is_err());
+        assert!(typed(&ValueType::Port, &toml::Value::Integer(65536), false).is_err());
         let choice = ValueType::Choice(vec!["nftables".into(), "iptables".into()]);
         assert!(text(&choice, "iptables") && !text(&choice, "ipvs") && !text(&choice, ""));
+        let empty = |value_type: &ValueType, none| typed(value_type, &toml::Value::String(String::new()), none).is_ok();
+        for value_type in [ValueType::String, ValueType::Address, ValueType::List, ValueType::Version] {
+            assert!(empty(&value_type, true) && !empty(&value_type, false), "{value_type:?}");
+        }
+        assert!(!empty(&choice, true) && !empty(&ValueType::Port, true));
     }
 }
