@@ -38,9 +38,10 @@ impl Switches {
     fn parse(source: Source<'_>) -> Result<BTreeMap<String, Option<bool>>> {
         let mut known = BTreeMap::new();
         let mut start = 0;
-        for line in source.text.split_inclusive('\n') {
-            let (span, line) = (start..start + line.trim_end().len(), line.trim_end());
-            start = span.start + line.len() + 1;
+        for whole in source.text.split_inclusive('\n') {
+            let line = whole.trim_end();
+            let span = start..start + line.len();
+            start += whole.len();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -112,7 +113,14 @@ mod tests {
             let said = switches.check(text).unwrap_err();
             assert!(said.contains(why), "{text}: {said}");
         }
-        for (text, line) in [("A\nA\n", 2), ("# x\na b\n", 2), ("A=1\n", 1), ("=true\n", 1)] {
+        for (text, line) in [
+            ("A\nA\n", 2),
+            ("# x\na b\n", 2),
+            ("A=1\n", 1),
+            ("=true\n", 1),
+            ("A \t \nB\nA\n", 3),
+            ("A\r\nB\r\nA\r\n", 3),
+        ] {
             let error = parse(text).unwrap_err();
             assert_eq!(kind_of(&error), Kind::Spec);
             assert!(format!("{error:#}").contains(&format!("list:{line}:1")), "{error:#}");
