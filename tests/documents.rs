@@ -36,11 +36,13 @@ fn the_reference_lists_the_keys_that_the_parser_takes() {
     let cases = [
         (&SPEC[0], expected_fields("zzz = 1\n", role)),
         (&SPEC[1], expected_fields(&format!("{spec}[debian]\nzzz = 1\n"), role)),
+        (&SPEC[2], expected_fields(&format!("kind = \"container\"\n{spec}[container]\nzzz = 1\n"), role)),
         (&ROLE[0], expected_fields(&whole, "zzz = 1\n")),
         (&ROLE[1], expected_fields(&whole, &format!("{role}[variables.a]\nzzz = 1\n"))),
         (&ROLE[2], expected_fields(&whole, &format!("{role}[binaries.a]\nzzz = 1\n"))),
         (&ROLE[3], expected_fields(&whole, &format!("{role}[certificates.a]\nzzz = 1\nb = 2\n"))),
     ];
+    assert_eq!(cases.len(), SPEC.len() + ROLE.len(), "a table that is compared with nothing");
     for (table, fields) in cases {
         assert_eq!(listed(table), fields, "{}", table.0);
     }
