@@ -133,6 +133,9 @@ fn a_tool_is_extracted_once_without_set_id_bits() {
     assert_eq!(sys::fs::list(&store.tmp()).unwrap(), Vec::<PathBuf>::new());
 }
 
+/// What is done to a path.
+type Damage = &'static dyn Fn(&Path);
+
 #[test]
 fn a_damaged_tool_is_found_and_extracted_again() {
     let (_dir, store) = store();
@@ -145,7 +148,7 @@ fn a_damaged_tool_is_found_and_extracted_again() {
     ];
     let debs = [put(&store, &deb_of("Package: x\n", members))];
     let tool = store.extract(&debs).unwrap();
-    let damages: [(&str, &dyn Fn(&Path)); 9] = [
+    let damages: [(&str, Damage); 9] = [
         ("usr/bin/x", &|path| std::fs::write(path, "#?").unwrap()),
         ("usr/bin/x", &|path| std::fs::write(path, "").unwrap()),
         ("usr/bin/x", &|path| std::fs::remove_file(path).unwrap()),
