@@ -102,6 +102,13 @@ fn every_module_says_what_it_is_for() {
     }
 }
 
+/// A claim that is not valid is found by the hour-long run of all of them otherwise, or by nobody.
+#[test]
+fn every_claim_is_valid() {
+    let claims = nodelith::trial::load(&root().join("vm-tests")).unwrap();
+    assert!(claims.len() > 10, "only {} claims", claims.len());
+}
+
 #[test]
 fn every_role_has_its_page_and_every_spec_its_lock() {
     for house in [root().to_owned(), root().join("ci/suite")] {
