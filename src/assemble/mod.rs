@@ -10,6 +10,7 @@ mod roles;
 mod settle;
 mod taking;
 mod trim;
+mod trust;
 mod units;
 
 pub use container::container;

@@ -1,5 +1,6 @@
 //! The last word on a root: what must hold of every image whatever its roles brought. Each rule names what it prevents.
 
+use super::trust;
 use crate::error::Result;
 use crate::tree::{Node, Tree, What, show};
 use std::fmt::Write as _;
@@ -32,6 +33,7 @@ pub(super) fn settle(tree: &mut Tree, os_release: &str) -> Result<()> {
     for (path, mode) in DIRECTORIES {
         tree.directory(path, *mode, &origin)?;
     }
+    trust::collect(tree)?;
     var_to_factory(tree)?;
     without_sealed_paths(tree)?;
     tree.remove("boot");
@@ -59,6 +61,7 @@ pub(super) fn settle(tree: &mut Tree, os_release: &str) -> Result<()> {
 pub(super) fn container(tree: &mut Tree) -> Result<()> {
     // Debian's directories are built into the linker, and a stale cache would win over them.
     tree.remove("etc/ld.so.cache");
+    trust::collect(tree)?;
     harmless(tree);
     // The one place where a program that is not root's may write; nothing else mounts one there.
     tree.directory("tmp", 0o1777, &Arc::from("assemble settle"))
