@@ -9,7 +9,7 @@ use crate::format::elf;
 use crate::report::{Report, Stage};
 use crate::spec::requests::Use;
 use crate::spec::{Container, Spec};
-use crate::tree::{Tree, What, show};
+use crate::tree::{Tree, What};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -46,9 +46,9 @@ fn chosen(packages: &Tree, only: &[String], whose: &str) -> Result<Tree> {
     for origin in origins {
         // `deb name version`
         let Some(package) = origin.strip_prefix("deb ").and_then(|rest| rest.split(' ').next()) else { continue };
-        let licence = packages.resolve(format!("usr/share/doc/{package}/copyright"));
-        if let Some(path) = licence.filter(|path| packages.content(path).is_some()) {
-            taking.take(&show(&path))?;
+        let licence = format!("usr/share/doc/{package}/copyright");
+        if packages.content(&licence).is_some() {
+            taking.take(&licence)?;
         }
     }
     Ok(taking.into)
@@ -75,6 +75,7 @@ fn startable(root: &Tree, spec: &Spec, container: &Container) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::kind_of;
+    use crate::tree::show;
 
     fn packages() -> Tree {
         let mut tree = Tree::new();

@@ -72,7 +72,7 @@ pub(super) fn merge(parts: &[Part<'_>]) -> Result<Tree> {
     let mut owners: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for (at, part) in parts.iter().enumerate() {
         for (path, node) in &part.nodes {
-            if dropped(path) || MERGED.iter().any(|name| path == name.as_bytes()) {
+            if dropped(path, &node.what) || MERGED.iter().any(|name| path == name.as_bytes()) {
                 continue;
             }
             let path = placed(&tree, path);
@@ -113,11 +113,12 @@ fn placed(tree: &Tree, path: &[u8]) -> Vec<u8> {
     placed
 }
 
-fn dropped(path: &[u8]) -> bool {
+fn dropped(path: &[u8], what: &What) -> bool {
     let below = |dir: &str| path.strip_prefix(dir.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
-    if path.starts_with(b"usr/share/doc/") {
-        // Licences ask to travel with the programs.
-        return !path.ends_with(b"/copyright");
+    if let Some(name) = path.strip_prefix(b"usr/share/doc/") {
+        // Licences ask to travel with the programs. A package's may be those of another of the same source, by a link.
+        let link = matches!(what, What::Symlink(_)) && !name.contains(&b'/');
+        return !path.ends_with(b"/copyright") && !link;
     }
     DROPPED.iter().any(|dir| below(dir))
 }
@@ -180,10 +181,15 @@ mod tests {
         let files = [
             ("usr/share/doc/a/copyright", file("c")),
             ("usr/share/doc/a/README", file("r")),
+            ("usr/share/doc/a/NEWS", What::Symlink(b"../b/NEWS".to_vec())),
+            ("usr/share/doc/b", What::Symlink(b"a".to_vec())),
             ("usr/share/man/x", file("m")),
         ];
         let tree = merge(&[part("a", "", &files)]).unwrap();
         assert!(tree.get("usr/share/doc/a/copyright").is_some());
-        assert!(tree.get("usr/share/doc/a/README").is_none() && tree.get("usr/share/man").is_none());
+        assert!(tree.content("usr/share/doc/b/copyright").is_some());
+        for gone in ["usr/share/doc/a/README", "usr/share/doc/a/NEWS", "usr/share/man"] {
+            assert!(tree.get(gone).is_none(), "{gone}");
+        }
     }
 }
