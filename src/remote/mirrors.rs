@@ -1,4 +1,4 @@
-//! Where Debian's archives are: what the user says, else what the host's apt uses, else Debian's own address.
+//! Where Debian's archives are: what the user says, else what the host's apt uses, and then Debian's own address.
 
 use crate::error::{Fault, Kind, Result};
 use crate::sys;
@@ -47,7 +47,7 @@ pub struct Mirrors {
 
 impl Mirrors {
     /// Chooses mirrors: `main` and `security` (comma separated, from a flag or the variables `NODELITH_MIRROR` and
-    /// `NODELITH_SECURITY_MIRROR`; empty is as good as unset), else those of the host's apt, else Debian's own.
+    /// `NODELITH_SECURITY_MIRROR`; empty is as good as unset), else those of the host's apt, and then Debian's own.
     ///
     /// # Errors
     /// [`Kind::Usage`] when a given mirror is no http or https URL.
@@ -62,7 +62,8 @@ impl Mirrors {
                         urls.push(uri.to_owned());
                     }
                 }
-                if urls.is_empty() {
+                // Always, as the last: `https://…/virtualbox/debian` ends as a mirror does, and is none.
+                if !urls.iter().any(|url| url == archive.default()) {
                     urls.push(archive.default().to_owned());
                 }
                 Ok(urls)
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_given_then_apt_then_debian() {
+    fn the_order_is_given_or_apt_and_debian() {
         let apt = tempfile::tempdir().unwrap();
         let none = Mirrors::choose(None, None, apt.path()).unwrap();
         assert_eq!(none.main, ["http://deb.debian.org/debian"]);
@@ -158,13 +159,19 @@ mod tests {
             Types: deb\nURIs: http://other/stuff mirror+file:/etc/apt/m/debian\n";
         std::fs::write(apt.path().join("sources.list.d/a.sources"), sources).unwrap();
         let found = Mirrors::choose(None, None, apt.path()).unwrap();
-        assert_eq!(found.main, ["http://one/debian", "http://two/debian", "http://three/debian"]);
-        assert_eq!(found.security, ["http://s/debian-security"]);
+        let debian = none.main[0].as_str();
+        assert_eq!(found.main, ["http://one/debian", "http://two/debian", "http://three/debian", debian]);
+        assert_eq!(found.security, ["http://s/debian-security", none.security[0].as_str()]);
 
         assert_eq!(Mirrors::choose(Some(""), Some(""), apt.path()).unwrap(), found, "a variable set to nothing");
         let given = Mirrors::choose(Some("https://a/debian/, http://b/d"), None, apt.path()).unwrap();
         assert_eq!(given.main, ["https://a/debian", "http://b/d"]);
-        assert_eq!(given.security, ["http://s/debian-security"]);
+        assert_eq!(given.security, found.security);
+        std::fs::write(apt.path().join("sources.list"), format!("deb {debian}/ trixie main\n")).unwrap();
+        assert_eq!(
+            Mirrors::choose(None, None, apt.path()).unwrap().main.iter().filter(|url| *url == debian).count(),
+            1
+        );
         let wrong = Mirrors::choose(Some("ftp://a"), None, apt.path()).unwrap_err();
         assert_eq!(crate::error::kind_of(&wrong), Kind::Usage);
     }
