@@ -61,7 +61,7 @@ fetch_root() {
     done
 }
 
-# present URL WORK CSR TOKEN: shows a one-time token, waiting while the CA does not answer; sets $answer.
+# present URL WORK CSR TOKEN: shows a one-time token, waiting while the CA does not answer, unless $once; sets $answer.
 present() {
     # The token goes through a file: what is on a command line, every process can read.
     {
@@ -78,6 +78,7 @@ present() {
             return
         fi
         waiting "$1"
+        if [ -n "${once:-}" ]; then return; fi
         wait_a_bit
     done
 }
