@@ -128,8 +128,8 @@ pub struct Built {
 /// Builds the image of a directory once more, from its lock, and compares.
 ///
 /// # Errors
-/// [`Kind::Spec`] when the lock is not the one that the image was built from, [`Kind::Integrity`] when the images
-/// differ, those of [`build`].
+/// [`Kind::Spec`] when the lock, or the containers that it preloads, are not those that the image was built from,
+/// [`Kind::Integrity`] when the images differ, those of [`build`].
 pub fn rebuild(dir: &Path, manifest: &Manifest, locked: &Locked, cx: &Context<'_>) -> Result<()> {
     let lock = Sha256::of(locked.lock().to_text()?.as_bytes());
     if lock != manifest.lock {
@@ -144,7 +144,19 @@ pub fn rebuild(dir: &Path, manifest: &Manifest, locked: &Locked, cx: &Context<'_
     }
     let scratch = sys::fs::temp_dir_in(&cx.store.tmp(), "verify-")?;
     let built = build(locked, scratch.path(), true, cx)?;
+    same_containers(dir, &manifest.containers, &Manifest::of_image(&built.dir)?.0.containers)?;
     same(dir, &built.dir)
+}
+
+/// A container has a lock of its own, so the machine's does not tell that one has changed since.
+fn same_containers(dir: &Path, before: &BTreeMap<String, Sha256>, now: &BTreeMap<String, Sha256>) -> Result<()> {
+    let Some((reference, digest)) = before.iter().find(|(reference, digest)| now.get(*reference) != Some(*digest))
+    else {
+        return Ok(());
+    };
+    let message =
+        format!("{} was built with {reference} of digest {digest}, and its spec makes another", dir.display());
+    Err(Fault::new(Kind::Spec, message).hint("check out the commit that the image was built from").into())
 }
 
 /// Proves that the images of two directories are equal, byte for byte.

@@ -174,6 +174,18 @@ fn a_container_that_a_machine_preloads_needs_its_own_lock() {
 const CHILD: &str = "NODELITH_TEST_CONTAINER";
 
 #[test]
+fn an_image_of_other_containers_is_another_images_and_no_fault_of_the_build() {
+    let containers = |digest: u8| BTreeMap::from([("nodelith.dev/tool:1".to_owned(), Sha256([digest; 32]))]);
+    let check = |now: &BTreeMap<String, Sha256>| same_containers(Path::new("out/worker"), &containers(1), now);
+    check(&containers(1)).unwrap();
+    for now in [containers(2), BTreeMap::new()] {
+        let error = check(&now).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Spec);
+        assert!(error.to_string().contains("nodelith.dev/tool:1 of digest 0101"), "{error}");
+    }
+}
+
+#[test]
 fn equal_inputs_give_equal_bytes_in_any_directory_under_any_umask() {
     if let Some(dir) = std::env::var_os(CHILD) {
         let dir = Path::new(&dir);
