@@ -15,7 +15,7 @@ use std::process::{ExitCode, Stdio};
 #[command(after_help = "\
 Examples:
   nodelith kubectl -- get nodes -o wide
-  nodelith kubectl -- run -it --rm shell --image=toolbox -- sh")]
+  nodelith kubectl -- logs --namespace kube-system deployment/coredns")]
 pub(super) struct Args {
     /// Where the images are.
     #[arg(long, default_value = "out", value_name = "DIR")]
