@@ -262,8 +262,9 @@ const TAIL: &str = "
 
 Every boot variable is the systemd credential `nodelith.<role>.<variable>`; nothing else is read. `nodelith inspect
 credentials SPEC` lists them for one image, with their types and defaults. In QEMU a credential is
-`-fw_cfg name=opt/io.systemd.credentials/NAME,file=PATH`. The one-time tokens of a certificate are the credential
-`nodelith.certificates.<certificate>.tokens`, one token a line; `nodelith token` makes them.
+`-smbios type=11,path=FILE`, whose file holds `io.systemd.credential:NAME=VALUE`, or `io.systemd.credential.binary:NAME=`
+and the value in base64, as one line; not `-fw_cfg`, whose names QEMU ends at 55 bytes. The one-time tokens of a certificate
+are the credential `nodelith.certificates.<certificate>.tokens`, one token a line; `nodelith token` makes them.
 ";
 
 /// The credentials that an image takes: name, what it takes, default (`None` when it must be given), what it does.
