@@ -23,7 +23,9 @@ def sources(spec):
         mirrors.setdefault(*line.split(" ", 1))
     suites = re.search(r'^suites = \[(.*)\]', spec.read_text(), re.M)[1].replace('"', "").split(", ")
     suites = [suite for suite in suites if not suite.endswith("-backports")]
-    of = lambda suite: mirrors["Debian-Security" if suite.endswith("-security") else "Debian"]
+    of = lambda suite: mirrors.get("Debian-Security" if suite.endswith("-security") else "Debian", "")
+    if not all(map(of, suites)):
+        raise OSError("this host's apt names no mirror of Debian and of its security archive")
     return [f"deb [trusted=yes] {of(suite)} {suite} main" for suite in suites]
 
 
