@@ -162,6 +162,9 @@ fn node(random: &mut Random, scope: Scope, seen: &mut Vec<Vec<u8>>) -> Node {
     if scope.privileged {
         (node.uid, node.gid) = (random.pick(&[0, 1, 65_535, 65_536, u32::MAX - 1]), random.pick(&[0, 42, 65_536]));
         attributes(random, &mut node);
+    } else {
+        // What its mode closes to its owner, an ordinary user can neither compare nor link.
+        node.mode |= 0o700;
     }
     node
 }
