@@ -88,3 +88,21 @@ impl<'a> Stage<'a> {
         self.report.event(Event::Finished { stage: self.name, detail: detail.into() });
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Event, Report};
+    use std::sync::Mutex;
+
+    /// The warnings that were given.
+    #[derive(Default)]
+    pub(crate) struct Warnings(pub(crate) Mutex<Vec<String>>);
+
+    impl Report for Warnings {
+        fn event(&self, event: Event) {
+            if let Event::Warning { text } = event {
+                self.0.lock().unwrap().push(text);
+            }
+        }
+    }
+}

@@ -19,55 +19,46 @@ fn sh(dir: &Path, files: &[&str], script: &str) -> String {
 
 const CERTIFICATES: [&str; 2] = ["base/rootfs/usr/lib/nodelith/lib.sh", "certificates/rootfs/usr/lib/nodelith/ca.sh"];
 
+/// What `then` prints, where it presents a token to a CA that is asked by `curl`, the body of a function, without waiting.
+fn presenting(curl: &str, then: &str) -> String {
+    let work = tempfile::tempdir().expect("a directory");
+    let script = format!("echo request >csr.pem\nwait_a_bit() {{ :; }}\ncurl() {{\n{curl}\n}}\n{then}");
+    sh(work.path(), &CERTIFICATES, &script)
+}
+
 /// step-ca ends a connection 15 s after the question. On a slow machine curl has the status then, and no certificate.
 #[test]
 fn an_answer_that_was_cut_off_is_asked_for_again() {
-    let work = tempfile::tempdir().expect("a directory");
-    let script = r#"
-echo request >csr.pem
-wait_a_bit() { :; }
-curl() {
+    let curl = r#"
     echo asked >>questions
     printf 201
     if [ "$(wc -l <questions)" = 1 ]; then return 92; fi
-    echo certificate >answer.json
-}
+    echo certificate >answer.json"#;
+    let then = r#"
 present https://ca . csr.pem token
-echo "$answer after $(wc -l <questions), $(cat answer.json)"
-"#;
-    assert_eq!(sh(work.path(), &CERTIFICATES, script), "201 after 2, certificate\n");
+echo "$answer after $(wc -l <questions), $(cat answer.json)""#;
+    assert_eq!(presenting(curl, then), "201 after 2, certificate\n");
 }
 
 /// A worker whose clock is seconds behind the controller's meets a CA that was made "in the future".
 #[test]
 fn a_ca_that_is_not_valid_yet_is_waited_for() {
-    let work = tempfile::tempdir().expect("a directory");
-    let script = r#"
-echo request >csr.pem
-wait_a_bit() { :; }
-curl() {
+    let curl = r#"
     echo asked >>questions
     if [ "$(wc -l <questions)" -lt 3 ]; then printf '000 9'; return 60; fi
-    printf '201 0'
-}
+    printf '201 0'"#;
+    let then = r#"
 present https://ca . csr.pem token 2>said
-echo "$answer after $(wc -l <questions); $(grep -c '^NL-CERT-010 .* is not valid yet at ' said) of $(wc -l <said) lines"
-"#;
-    assert_eq!(sh(work.path(), &CERTIFICATES, script), "201 after 3; 1 of 1 lines\n");
+echo "$answer after $(wc -l <questions); $(grep -c '^NL-CERT-010 .* is not valid yet at ' said) of $(wc -l <said) lines""#;
+    assert_eq!(presenting(curl, then), "201 after 3; 1 of 1 lines\n");
 }
 
 #[test]
 fn a_ca_that_is_not_valid_any_more_and_a_foreign_one_end_the_step() {
     for (found, code) in [("10", "NL-CERT-005"), ("20", "NL-CERT-007"), ("0", "NL-CERT-007")] {
-        let work = tempfile::tempdir().expect("a directory");
-        let script = format!(
-            r#"
-echo request >csr.pem
-curl() {{ printf '000 {found}'; return 60; }}
-(present https://ca . csr.pem token) 2>said || cut -d ' ' -f 1 said
-"#
-        );
-        assert_eq!(sh(work.path(), &CERTIFICATES, &script), format!("{code}\n"), "{found}");
+        let curl = format!("printf '000 {found}'; return 60");
+        let then = "(present https://ca . csr.pem token) 2>said || cut -d ' ' -f 1 said";
+        assert_eq!(presenting(&curl, then), format!("{code}\n"), "{found}");
     }
 }
 

@@ -57,19 +57,20 @@ pub(super) fn trouble(console: &Console) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::digest::Sha256;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    fn seat(certificates: &[&str]) -> Seat {
+    /// The seat of a worker with these certificates.
+    pub(in crate::cluster) fn seat(certificates: &[&str]) -> Seat {
         Seat {
             name: "worker-1".into(),
             image: "worker".into(),
             manifest: Sha256([0; 32]),
-            address: super::super::address(1),
+            address: crate::cluster::address(1),
             memory: 1024,
             cpus: 1,
             certificates: certificates.iter().map(|name| ((*name).to_owned(), (*name).to_owned())).collect(),

@@ -12,7 +12,7 @@ use crate::lab::interrupt;
 use crate::report::{Event, Report};
 use crate::sys::{fs, memory};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a supervisor that was told to end may take.
@@ -105,20 +105,14 @@ pub fn up(ask: &Up<'_>, report: &dyn Report) -> Result<Status> {
     }
 }
 
-/// A file beside the cluster's directory.
-fn beside(dir: &Path, kind: &str) -> PathBuf {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    dir.with_file_name(format!(".{name}.{kind}"))
-}
-
 /// One verb at a time changes a cluster. What a `down` that was killed left of one goes now.
 fn alone(dir: &Path) -> Result<std::fs::File> {
-    let lock = fs::open_lock(&beside(dir, "lock"))?;
+    let lock = fs::open_lock(&fs::beside(dir, "lock"))?;
     if lock.try_lock().is_err() {
         let why = format!("another `nodelith up` or `down` is at work on {}", dir.display());
         return Err(Fault::new(Kind::Environment, why).hint("wait for it, or end it").into());
     }
-    fs::remove(&beside(dir, "gone"))?;
+    fs::remove(&fs::beside(dir, "gone"))?;
     Ok(lock)
 }
 
@@ -175,7 +169,7 @@ fn finish(ask: &Up<'_>, client: &Client, report: &dyn Report) -> Result<Status> 
 /// # Errors
 /// [`Kind::Environment`] when a file cannot be removed, or a supervisor cannot be ended.
 pub fn down(dir: &Path, keep_disks: bool, bound: Duration, report: &dyn Report) -> Result<Down> {
-    let gone = beside(dir, "gone");
+    let gone = fs::beside(dir, "gone");
     if !dir.exists() && !gone.exists() {
         return Ok(Down::Nothing);
     }

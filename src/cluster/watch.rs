@@ -152,32 +152,13 @@ fn failed(machine: &MachineStatus, why: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::plan::Seat;
-    use crate::digest::Sha256;
-    use std::sync::Mutex;
-
-    struct Heard(Mutex<Vec<String>>);
-
-    impl Report for Heard {
-        fn event(&self, event: Event) {
-            if let Event::Warning { text } = event {
-                self.0.lock().unwrap().push(text);
-            }
-        }
-    }
+    use crate::cluster::milestone::tests::seat;
+    use crate::report::testing::Warnings;
 
     #[test]
     fn each_trouble_of_a_boot_is_told_once_wherever_it_stands() {
-        let seat = Seat {
-            name: "worker-1".into(),
-            image: "worker".into(),
-            manifest: Sha256([0; 32]),
-            address: super::super::address(1),
-            memory: 1024,
-            cpus: 1,
-            certificates: Vec::new(),
-        };
-        let heard = Heard(Mutex::default());
+        let seat = seat(&[]);
+        let heard = Warnings::default();
         let mut watch = Watch::new(&heard);
         let mut tell = |boots: u32, trouble: &[&str]| {
             let trouble = trouble.iter().map(|text| (*text).to_owned()).collect();

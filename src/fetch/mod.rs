@@ -4,7 +4,7 @@
 use crate::digest::Sha256;
 use crate::error::{Fault, Kind, Result, kind_of};
 use crate::lock::{Binary, Locked, Package};
-use crate::remote::Remote;
+use crate::remote::{Remote, in_parallel};
 use crate::report::{Event, Report, Stage};
 use crate::resolve::golang::{Program, Toolchain};
 use crate::resolve::{source, toolchain_packages};
@@ -154,14 +154,6 @@ fn unpack(
     stage.finish(format!("{} packages", todo.len()));
     done.extend(todo.iter().map(|package| package.sha256).zip(fresh));
     Ok(done)
-}
-
-/// Runs a job for each package on all cores; results in order, the first failure in order.
-fn in_parallel<T: Send>(packages: &[&Package], job: impl Fn(&Package) -> Result<T> + Sync) -> Result<Vec<T>> {
-    use rayon::prelude::*;
-    // Collected before it is judged: which failure is told must not depend on timing.
-    let results: Vec<Result<T>> = packages.par_iter().with_max_len(1).map(|package| job(package)).collect();
-    results.into_iter().collect()
 }
 
 fn binaries(

@@ -10,6 +10,7 @@ pub(crate) mod testing;
 mod tls;
 
 pub use mirrors::{Archive, Mirrors};
+pub(crate) use packages::in_parallel;
 pub use tls::{Identity, Server};
 
 use crate::digest::Sha256;

@@ -13,6 +13,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Downloads at once. Mirrors are far away more often than they are slow.
 const AT_ONCE: usize = 6;
 
+/// Runs a job for each package on all cores; results in order, the first failure in order.
+pub(crate) fn in_parallel<T: Send>(
+    packages: &[&Package],
+    job: impl Fn(&Package) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    // Collected before it is judged: which failure is told must not depend on timing.
+    let results: Vec<Result<T>> = packages.par_iter().with_max_len(1).map(|package| job(package)).collect();
+    results.into_iter().collect()
+}
+
 impl Remote {
     /// Makes sure that packages are in the store, as objects. A damaged one is fetched again.
     ///
@@ -20,13 +30,9 @@ impl Remote {
     /// The first package's failure in the order given: see [`Remote::object`].
     pub fn packages(&self, store: &Store, packages: &[&Package], report: &dyn Report) -> Result<()> {
         // Looking at the bytes removes what is damaged, so that it counts as missing.
-        let found: Vec<_> = packages.par_iter().with_max_len(1).map(|package| store.object(&package.sha256)).collect();
-        let mut missing: BTreeMap<_, _> = BTreeMap::new();
-        for (package, found) in packages.iter().zip(found) {
-            if found?.is_none() {
-                missing.insert(package.sha256, *package);
-            }
-        }
+        let found = in_parallel(packages, |package| store.object(&package.sha256))?;
+        let missing = packages.iter().zip(found).filter(|(_, found)| found.is_none());
+        let missing: BTreeMap<_, _> = missing.map(|(package, _)| (package.sha256, *package)).collect();
         let missing: Vec<&Package> = missing.into_values().collect();
         if missing.is_empty() {
             return Ok(());

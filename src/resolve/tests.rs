@@ -5,6 +5,7 @@ use super::*;
 use crate::error::{fault_of, kind_of};
 use crate::remote::testing::{Answer, Server, remote};
 use crate::report::Silent;
+use crate::report::testing::Warnings;
 
 const IN_RELEASE: &str = "/debian/dists/trixie/InRelease";
 
@@ -250,18 +251,6 @@ fn locked_versions_stay_until_asked_or_gone() {
     let all = fixture.resolve_with(&spec, Some(&lock), Upgrade::Everything).unwrap();
     assert_eq!(image(&all.lock), ["a-pkg 2", "b-pkg 2", "c-pkg 2"]);
     assert_eq!(all.lock.releases.len(), 3);
-}
-
-/// The warnings of a stage.
-#[derive(Default)]
-struct Warnings(std::sync::Mutex<Vec<String>>);
-
-impl Report for Warnings {
-    fn event(&self, event: Event) {
-        if let Event::Warning { text } = event {
-            self.0.lock().unwrap().push(text);
-        }
-    }
 }
 
 #[test]

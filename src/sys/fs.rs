@@ -132,10 +132,23 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     let doing = || format!("writing {}", path.display());
     file.as_file().sync_all().blame(Kind::Environment, doing)?;
     file.persist(path).map_err(|error| error.error).blame(Kind::Environment, doing)?;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        open(parent)?.sync_all().blame(Kind::Environment, || format!("syncing {}", parent.display()))?;
-    }
-    Ok(())
+    sync_name(path)
+}
+
+/// Waits until a file, or the names in a directory, are on the medium.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the path.
+pub fn sync(path: &Path) -> Result<()> {
+    open(path)?.sync_all().blame(Kind::Environment, || format!("syncing {}", path.display()))
+}
+
+/// Waits until a path's own name is on the medium: it stands in the directory above.
+///
+/// # Errors
+/// [`Kind::Environment`], naming the directory.
+pub fn sync_name(path: &Path) -> Result<()> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
 }
 
 /// Waits until all that was written to the file system of a directory is on the medium: at once for thousands of files,
@@ -170,6 +183,13 @@ pub fn temp_dir_in(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
         .permissions(fs::Permissions::from_mode(0o755))
         .tempdir_in(parent)
         .blame(Kind::Environment, || format!("making a temporary directory in {}", parent.display()))
+}
+
+/// A hidden file or directory beside a path, for what is to be known of it: `.<name>.<kind>`.
+#[must_use]
+pub fn beside(path: &Path, kind: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{kind}"))
 }
 
 /// Whether a path names an open file: no longer when it was removed, or when another file has its name.

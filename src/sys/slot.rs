@@ -22,7 +22,7 @@ impl<'a> Slot<'a> {
     /// [`Kind::Environment`], naming the path.
     pub fn take(out: &'a Path, name: &'a str) -> Result<Self> {
         fs::make_dir(out)?;
-        let alone = fs::lock(&out.join(format!(".{name}.lock")))?;
+        let alone = fs::lock(&fs::beside(&out.join(name), "lock"))?;
         sweep(out, &format!(".{name}.build-"))?;
         Ok(Self { out, name, _alone: alone })
     }
@@ -36,7 +36,7 @@ impl<'a> Slot<'a> {
     /// A file beside the directory, for what is to be known of it: `.<name>.<kind>`.
     #[must_use]
     pub fn beside(&self, kind: &str) -> PathBuf {
-        self.out.join(format!(".{}.{kind}", self.name))
+        fs::beside(&self.dir(), kind)
     }
 
     /// Makes the directory anew: `make` fills one beside it, which then takes its place in one step. Killed at any
@@ -57,9 +57,9 @@ impl<'a> Slot<'a> {
 /// # Errors
 /// [`Kind::Environment`], naming the path; the old directory is untouched then.
 fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
-    fs::list(new.path())?.par_iter().try_for_each(|entry| sync(entry))?;
+    fs::list(new.path())?.par_iter().try_for_each(|entry| fs::sync(entry))?;
     // Without this, a power cut after the exchange could leave a directory whose names were never written.
-    sync(new.path())?;
+    fs::sync(new.path())?;
     let doing = || format!("replacing {}", path.display());
     let old = path.exists();
     if old {
@@ -67,7 +67,7 @@ fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
     } else {
         std::fs::rename(new.path(), path).blame(Kind::Environment, doing)?;
     }
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)?;
+    fs::sync_name(path)?;
     if old {
         // The temporary directory now holds what was there, and goes when `new` drops, with what cannot be removed here. The
         // kernel takes a tenth of a second to forget a disk of 300 MB, so a core forgets one and the next core another.
@@ -77,11 +77,6 @@ fn replace_dir(new: tempfile::TempDir, path: &Path) -> Result<()> {
         let _ = new.keep();
     }
     Ok(())
-}
-
-/// Waits until a file or the names in a directory are on the medium.
-fn sync(path: &Path) -> Result<()> {
-    fs::open(path)?.sync_all().blame(Kind::Environment, || format!("syncing {}", path.display()))
 }
 
 /// Removes what killed runs left in a directory: entries whose name begins with `prefix`. The caller holds the lock
