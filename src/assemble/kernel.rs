@@ -6,6 +6,7 @@
 
 use crate::digest::Hashing;
 use crate::error::{Blame, Fault, Kind, Result};
+use crate::format::xz;
 use crate::store::{Store, verify_tool};
 use crate::sys::{cmd, fs};
 use crate::tree::{Content, Node, Tree, What, show};
@@ -252,8 +253,7 @@ fn normal(name: &str) -> String {
 type Unpack = fn(&[u8]) -> io::Result<Vec<u8>>;
 
 /// How modules' files may be packed.
-const PACKED: [(&str, Unpack); 2] =
-    [(".xz", |file| liblzma::decode_all(file)), (".zst", |file| zstd::decode_all(file))];
+const PACKED: [(&str, Unpack); 2] = [(".xz", xz::decode), (".zst", |file| zstd::decode_all(file))];
 
 /// A path without the ending that says how the file is packed, and what unpacks it.
 fn packing(path: &[u8]) -> (&[u8], Option<Unpack>) {

@@ -5,6 +5,7 @@
 
 use crate::digest::{Hashing, Sha256};
 use crate::error::{Blame, Fault, Kind, Result};
+use crate::format::xz;
 use crate::tree::{clean, show};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -17,6 +18,9 @@ pub const MAX_TAR: u64 = 4 << 30;
 
 /// The largest `control.tar`, in bytes: a control file, checksums and scripts. What it holds is read into memory.
 const MAX_CONTROL: u64 = 16 << 20;
+
+/// What is read of `debian-binary`, in bytes: a version and an end of line.
+const MAX_VERSION: u64 = 64;
 
 /// How many bytes may stand between the content of a member of `data.tar` and that of the next, whose long names and
 /// extended attributes they are: they are read into memory.
@@ -80,7 +84,8 @@ pub fn read(mut deb: impl Read, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Re
         let mut body = (&mut deb).take(size);
         if name == "debian-binary" {
             let mut version = String::new();
-            body.read_to_string(&mut version).blame(Kind::Integrity, || "reading debian-binary".into())?;
+            let mut head = (&mut body).take(MAX_VERSION);
+            head.read_to_string(&mut version).blame(Kind::Integrity, || "reading debian-binary".into())?;
             if !version.starts_with("2.") {
                 return Err(refuse(format!("package format `{}` is not 2.x", version.trim().escape_debug())));
             }
@@ -121,7 +126,7 @@ fn member(ar: &mut impl Read) -> Result<Option<(String, u64)>> {
 
 fn decompress<'a>(name: &str, body: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
     Ok(match name.rsplit_once('.').map_or("", |(_, suffix)| suffix) {
-        "xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(body)),
+        "xz" => Box::new(xz::reader(body)?),
         "zst" => Box::new(zstd::stream::read::Decoder::new(body)?),
         "gz" => Box::new(flate2::read::MultiGzDecoder::new(body)),
         "tar" => Box::new(body),

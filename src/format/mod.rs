@@ -12,3 +12,4 @@ pub mod pe;
 pub mod qcow2;
 pub mod treemap;
 pub mod verity;
+pub mod xz;

@@ -4,6 +4,7 @@ use super::relation;
 use super::release::Release;
 use crate::digest::Sha256;
 use crate::error::{Blame, Fault, Kind, Result};
+use crate::format::xz;
 use crate::lock;
 use crate::remote::Remote;
 use crate::store::Store;
@@ -38,7 +39,7 @@ pub(super) fn fetch(release: &Release, store: &Store, remote: &Remote) -> Result
                 remote.object(store, &what, &remote.urls(suite, &by_hash), (packed_sha256, *packed_size), &|_| {})?;
             let file = sys::fs::open(&packed)?;
             let reader: Box<dyn Read> = match *suffix {
-                ".xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(file)),
+                ".xz" => Box::new(xz::reader(file)?),
                 _ => Box::new(flate2::read::MultiGzDecoder::new(file)),
             };
             let doing = || format!("decompressing {what}");
