@@ -1,14 +1,17 @@
 //! The least that a build has to do, for `ci/bench` to compare with: reads the bytes that an image stores, hashes them as
-//! their digests and dm-verity demand, writes them as raw disk, qcow2 and kernel image, hashes those and syncs them.
-//! Nothing is chosen, parsed, compressed or laid out.
+//! their digests and dm-verity demand, writes them as raw disk, qcow2 and kernel image, hashes those and syncs them, on
+//! as many cores and as early as a build does. Nothing is chosen, parsed, compressed or laid out.
 //!
 //!     cargo run --release --example floor -- out/worker /tmp/floor
 
+use nodelith::sys::region::written_back;
 use rayon::prelude::{ParallelIterator as _, ParallelSlice as _};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 const STEP: usize = 1 << 20;
 
@@ -31,8 +34,7 @@ fn pieces(file: &Path, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io
 }
 
 /// What is stored becomes the raw disk; each byte is hashed once as content and once as a block of dm-verity.
-fn disk(from: &Path, to: &Path) -> io::Result<()> {
-    let mut out = File::create_new(to)?;
+fn disk(from: &Path, mut out: &File) -> io::Result<()> {
     let len = pieces(from, |at, piece| {
         let verity = || piece.par_chunks(4096).map(|block| Sha256::digest(block)[0]).max();
         std::hint::black_box(rayon::join(|| Sha256::digest(piece), verity));
@@ -42,39 +44,52 @@ fn disk(from: &Path, to: &Path) -> io::Result<()> {
     out.set_len(len)
 }
 
-fn hash(file: &Path) -> io::Result<()> {
-    let (mut file, mut buffer, mut hasher) = (File::open(file)?, vec![0; STEP], Sha256::new());
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    std::hint::black_box(hasher.finalize());
-    Ok(())
-}
-
-/// Reads a file, hashes it and writes it.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let (mut file, mut out, mut buffer, mut hasher) =
-        (File::open(from)?, File::create_new(to)?, vec![0; STEP], Sha256::new());
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => {
-                hasher.update(&buffer[..n]);
-                out.write_all(&buffer[..n])?;
+/// Reads the raw disk once: for its digest, for the qcow2 file, which leaves zeros out, and for that file's digest.
+fn forms(mut file: &File, copy: &Path) -> anyhow::Result<()> {
+    let mut out = &File::create_new(copy)?;
+    let hash = |pieces: std::sync::mpsc::Receiver<Arc<Vec<u8>>>| {
+        std::hint::black_box(
+            pieces.iter().fold(Sha256::new(), |hasher, piece| hasher.chain_update(&*piece)).finalize(),
+        );
+    };
+    written_back(out, || {
+        std::thread::scope(|scope| {
+            let [(to_one, one), (to_other, other), (to_file, pieces)] =
+                [(); 3].map(|()| sync_channel::<Arc<Vec<u8>>>(4));
+            scope.spawn(move || hash(one));
+            scope.spawn(move || hash(other));
+            let written = scope.spawn(move || pieces.iter().try_for_each(|piece| out.write_all(&piece)));
+            file.seek(SeekFrom::Start(0))?;
+            let mut buffers = [(); 6].map(|()| Arc::new(vec![0; STEP]));
+            for turn in (0..buffers.len()).cycle() {
+                let buffer = Arc::make_mut(&mut buffers[turn]);
+                buffer.resize(STEP, 0);
+                let n = file.read(buffer)?;
+                buffer.truncate(n);
+                if n == 0 {
+                    break;
+                }
+                let zeros = buffers[turn].iter().fold(0, |or, byte| or | byte) == 0;
+                for to in [&to_one, &to_other, &to_file].into_iter().take(if zeros { 1 } else { 3 }) {
+                    to.send(Arc::clone(&buffers[turn])).map_err(io::Error::other)?;
+                }
             }
-        }
-    }
-    std::hint::black_box(hasher.finalize());
-    Ok(())
+            drop((to_one, to_other, to_file));
+            Ok(written.join().map_err(|_| io::Error::other("writing ended early"))??)
+        })
+    })
 }
 
-fn main() -> io::Result<()> {
+fn kernel(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = fs::read(from)?;
+    std::hint::black_box(Sha256::digest(&bytes));
+    File::create_new(to)?.write_all(&bytes)
+}
+
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [image, out] = arguments.as_slice() else {
-        return Err(io::Error::other("usage: floor IMAGE-DIR OUT-DIR"));
+        anyhow::bail!("usage: floor IMAGE-DIR OUT-DIR");
     };
     let (image, out) = (Path::new(image), Path::new(out));
     let name = image.file_name().unwrap_or_default().to_string_lossy();
@@ -86,9 +101,14 @@ fn main() -> io::Result<()> {
             _ => Err(error),
         })?;
     }
-    let both = |form: &str| copy(&of(image, form), &of(out, form));
-    disk(&of(image, "raw"), &of(out, "raw"))?;
-    let (raw, others) = rayon::join(|| hash(&of(out, "raw")), || both("qcow2").and_then(|()| both("efi")));
-    raw.and(others)?;
-    ["raw", "qcow2", "efi"].iter().try_for_each(|form| File::open(of(out, form))?.sync_all())
+    let raw = File::options().read(true).write(true).create_new(true).open(of(out, "raw"))?;
+    written_back(&raw, || {
+        disk(&of(image, "raw"), &raw)?;
+        std::thread::scope(|scope| {
+            let efi = scope.spawn(|| kernel(&of(image, "efi"), &of(out, "efi")));
+            forms(&raw, &of(out, "qcow2"))?;
+            Ok(efi.join().map_err(|_| io::Error::other("the kernel image is missing"))??)
+        })
+    })?;
+    ["raw", "qcow2", "efi"].iter().try_for_each(|form| Ok(File::open(of(out, form))?.sync_all()?))
 }

@@ -3,8 +3,7 @@
 //! Not compressed: nearly all of a disk is compressed already; QEMU's own zstd and zlib clusters save 2 and 4 %
 //! (measured on a 137 MB root), and cost every reader the decompression. Format: QEMU's `docs/interop/qcow2.rst`.
 
-use crate::error::{Blame, Kind, Result};
-use std::io::{Read, Seek, SeekFrom, Write};
+use crate::error::Result;
 
 /// Bytes in a cluster.
 pub const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -17,22 +16,22 @@ const COUNTED: u64 = CLUSTER / 2;
 const COPIED: u64 = 1 << 63;
 
 /// Where things stand in the image, in clusters; they follow one another in this order.
-struct Plan {
+struct Plan<'a> {
     /// For each cluster of the disk whether it holds anything but zeros.
-    used: Vec<bool>,
+    used: &'a [bool],
     count_table: u64,
     count_blocks: u64,
     level1: u64,
     level2: u64,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// Clusters before the data: header and tables.
     fn meta(&self) -> u64 {
         1 + self.count_table + self.count_blocks + self.level1 + self.level2
     }
 
-    fn new(used: Vec<bool>) -> Self {
+    fn new(used: &'a [bool]) -> Self {
         let data = used.iter().filter(|used| **used).count() as u64;
         let level2 = (used.len() as u64).div_ceil(MAPPED);
         let level1 = (level2 * 8).div_ceil(CLUSTER).max(1);
@@ -91,50 +90,32 @@ impl Plan {
     }
 }
 
-/// Reads a raw disk of `size` bytes and writes it as qcow2, front to back; returns the number of bytes written. `used`
-/// says of each cluster whether it holds anything but zeros; the others are not read.
+/// What an image of a disk of `size` bytes begins with. Behind it come, in order, the disk's clusters of which `used` says
+/// that they hold anything but zeros, the last one filled up with zeros.
 ///
 /// # Errors
-/// [`Kind::Environment`] when reading or writing fails.
-pub fn write(raw: &mut (impl Read + Seek), size: u64, used: Vec<bool>, out: &mut impl Write) -> Result<u64> {
+/// [`Kind::Internal`] when `used` is not of that disk.
+///
+/// [`Kind::Internal`]: crate::error::Kind::Internal
+pub fn tables(size: u64, used: &[bool]) -> Result<Vec<u8>> {
     if used.len() as u64 != size.div_ceil(CLUSTER) {
         return Err(anyhow::anyhow!("{} clusters are not those of a disk of {size} bytes", used.len()));
     }
-    let plan = Plan::new(used);
-    let doing = || "writing the qcow2 image".to_owned();
-    let meta = plan.encode(size)?;
-    out.write_all(&meta).blame(Kind::Environment, doing)?;
-    let mut written = meta.len() as u64;
-    let mut buffer = vec![0; usize::try_from(16 * CLUSTER)?];
-    let mut at = 0;
-    for run in plan.used.chunk_by(|one, next| one == next) {
-        let end = at + run.len() as u64 * CLUSTER;
-        while run[0] && at < end {
-            let now = (end - at).min(buffer.len() as u64);
-            let bytes = usize::try_from(now.min(size - at))?;
-            raw.seek(SeekFrom::Start(at)).blame(Kind::Environment, || "reading the raw disk".into())?;
-            raw.read_exact(&mut buffer[..bytes]).blame(Kind::Environment, || "reading the raw disk".into())?;
-            // The last cluster may be longer than what is left of the disk.
-            let now = usize::try_from(now)?;
-            buffer[bytes..now].fill(0);
-            out.write_all(&buffer[..now]).blame(Kind::Environment, doing)?;
-            (at, written) = (at + now as u64, written + now as u64);
-        }
-        at = end;
-    }
-    Ok(written)
+    Plan::new(used).encode(size)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
 
     fn converted(raw: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        let used = raw.chunks(CLUSTER as usize).map(|cluster| cluster.iter().any(|byte| *byte != 0)).collect();
-        let len = write(&mut Cursor::new(raw), raw.len() as u64, used, &mut out).unwrap();
-        assert_eq!(len, out.len() as u64);
+        let clusters = || raw.chunks(CLUSTER as usize).map(|cluster| (cluster, cluster.iter().any(|byte| *byte != 0)));
+        let used: Vec<bool> = clusters().map(|(_, used)| used).collect();
+        let mut out = tables(raw.len() as u64, &used).unwrap();
+        for (cluster, _) in clusters().filter(|(_, used)| *used) {
+            out.extend(cluster);
+            out.resize(out.len().next_multiple_of(CLUSTER as usize), 0);
+        }
         out
     }
 
@@ -183,7 +164,7 @@ mod tests {
 
     #[test]
     fn large_disks_get_as_many_counts_as_they_need() {
-        let plan = Plan::new(vec![true; 3 * COUNTED as usize]);
+        let plan = Plan::new(&[true; 3 * COUNTED as usize]);
         assert_eq!(plan.count_blocks, 4);
         assert!(plan.meta() + 3 * COUNTED <= plan.count_blocks * COUNTED);
     }

@@ -1,14 +1,14 @@
-//! Puts the parts into the raw disk, in place, and makes the other forms of it.
+//! Puts the parts into the raw disk, in place.
 
 use super::Recipe;
-use crate::digest::{Hashing, Sha256};
+use crate::digest::Sha256;
 use crate::error::{Blame, Kind, Result};
 use crate::format::gpt::{self, ALIGN, Partition, Role, SECTOR};
 use crate::format::verity::{self, RootHash, Sealer};
-use crate::format::{erofs, fat, qcow2};
+use crate::format::{erofs, fat};
 use crate::manifest::Output;
 use crate::sys::region::{self, Disk};
-use std::io::{self, BufWriter, Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use uuid::Uuid;
 
@@ -35,10 +35,12 @@ pub(super) struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// Writes the file.
+    /// Writes the file and syncs it.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<Output> {
         let path = self.dir.join(&self.file);
-        region::create(&path)?.write_all(bytes).blame(Kind::Environment, || format!("writing {}", path.display()))?;
+        let mut file = region::create(&path)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        written.blame(Kind::Environment, || format!("writing {}", path.display()))?;
         Ok(Output { file: self.file.clone(), size: bytes.len() as u64, sha256: Sha256::of(bytes) })
     }
 }
@@ -108,46 +110,6 @@ pub(super) fn finish(
     Ok((disk, partitions, disk_size))
 }
 
-/// Hashes a raw disk of so many bytes, and writes it as qcow2, at once.
-pub(super) fn digests(raw: &Disk, size: u64, raw_name: String, qcow2_file: &Named<'_>) -> Result<[Output; 2]> {
-    let data = raw.data(size);
-    let hash = || hash(raw, size, &data).blame(Kind::Environment, || "reading the raw disk".into());
-    let path = qcow2_file.dir.join(&qcow2_file.file);
-    let convert = || {
-        let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, region::create(&path)?));
-        qcow2::write(&mut raw.region(0, size), size, data.clone(), &mut out)?;
-        out.flush().blame(Kind::Environment, || format!("writing {}", path.display()))?;
-        let (_, sha256, size) = out.finish();
-        Ok(Output { file: qcow2_file.file.clone(), size, sha256 })
-    };
-    let (sha256, converted): (Result<Sha256>, Result<Output>) = rayon::join(hash, convert);
-    Ok([Output { file: raw_name, size, sha256: sha256? }, converted?])
-}
-
-/// The digest of a disk of which only the pieces with data are read.
-fn hash(raw: &Disk, size: u64, data: &[bool]) -> io::Result<Sha256> {
-    const STEP: usize = 1 << 20;
-    let mut hashing = Hashing::new(io::sink());
-    let (mut buffer, zeros) = (vec![0; STEP], vec![0; STEP]);
-    let mut at = 0;
-    for run in data.chunk_by(|one, next| one == next) {
-        let end = (at + run.len() as u64 * region::PIECE).min(size);
-        let mut region = raw.region(at, end - at);
-        while at < end {
-            let now = usize::try_from(end - at).map_or(STEP, |rest| rest.min(STEP));
-            if run[0] {
-                region.read_exact(&mut buffer[..now])?;
-                hashing.write_all(&buffer[..now])?;
-            } else {
-                hashing.write_all(&zeros[..now])?;
-            }
-            at += now as u64;
-        }
-        at = end;
-    }
-    Ok(hashing.finish().1)
-}
-
 /// A version-8 UUID of a digest's first bytes.
 fn first_uuid(digest: Sha256) -> Uuid {
     let mut first = [0; 16];
@@ -157,5 +119,3 @@ fn first_uuid(digest: Sha256) -> Uuid {
 
 /// Partition sizes are whole blocks of 4 KiB, so whole sectors.
 const _: () = assert!(4096 % SECTOR == 0);
-/// What the disk knows of its pieces is what qcow2 wants to know of its clusters.
-const _: () = assert!(region::PIECE == qcow2::CLUSTER);

@@ -14,6 +14,7 @@
 pub mod archive;
 mod contents;
 mod disk;
+mod forms;
 
 pub use contents::{Part, contents};
 
@@ -82,9 +83,9 @@ impl Image {
 /// Smaller contents are compressed faster than they are looked up.
 const KEPT_FROM: u64 = 32 << 10;
 
-/// Builds an image's files in a directory, which must exist and hold none of them yet. Only the raw disk is synced, while
-/// it is hashed: the caller syncs the rest when it makes the directory visible as a whole. What compression made is kept
-/// in the store, and decides nothing: the files are the same without it.
+/// Builds an image's files in a directory, which must exist and hold none of them yet. What is written goes to the medium
+/// at once; the names are synced by whoever makes the directory visible as a whole. What compression made is kept in the
+/// store, and decides nothing: the files are the same without it.
 ///
 /// # Errors
 /// [`Kind::Build`] for a recipe of which no image can be made, [`Kind::Integrity`] when content was damaged in the
@@ -95,38 +96,37 @@ pub fn build(recipe: &Recipe<'_>, out_dir: &Path, store: &Store, report: &dyn Re
 
     let raw_name = format!("{}.raw", recipe.name);
     let raw = Disk::create(&out_dir.join(&raw_name))?;
-    // The partition before the root is sized by what the initrd is at most, so that both can be made at once.
-    let parts = recipe.stub.len() as u64 + recipe.kernel.len() as u64 + cpio::size(recipe.initrd);
-    let esp_size = disk::esp_size(parts);
-    let version = erofs::pack_version();
-    let packer = |content: &Content| pack(content, &version, store);
-    let (initrd, sealed) = rayon::join(
-        || initrd(recipe, store),
-        || disk::write_root(recipe, &raw, esp_size, &packer, &|bytes| progress.add(bytes)),
-    );
-    let (initrd, sealed) = (initrd?, sealed?);
-    let root_hash = sealed.root_hash;
+    let image = raw.written_back(|| {
+        // The partition before the root is sized by what the initrd is at most, so that both can be made at once.
+        let parts = recipe.stub.len() as u64 + recipe.kernel.len() as u64 + cpio::size(recipe.initrd);
+        let esp_size = disk::esp_size(parts);
+        let version = erofs::pack_version();
+        let packer = |content: &Content| pack(content, &version, store);
+        let (initrd, sealed) = rayon::join(
+            || initrd(recipe, store),
+            || disk::write_root(recipe, &raw, esp_size, &packer, &|bytes| progress.add(bytes)),
+        );
+        let (initrd, sealed) = (initrd?, sealed?);
 
-    let cmdline = cmdline(&root_hash, recipe.cmdline_extra)?;
-    let Recipe { stub, os_release, uname, kernel, .. } = *recipe;
-    let uki = pe::uki(&pe::Uki { stub, os_release, cmdline: &cmdline, uname, initrd: &initrd, kernel })?;
-    let (disk, partitions, size) = disk::finish(recipe, &raw, esp_size, &sealed, &uki)?;
-
-    let efi = disk::Named { dir: out_dir, file: format!("{}.efi", recipe.name) };
-    let qcow2 = disk::Named { dir: out_dir, file: format!("{}.qcow2", recipe.name) };
-    let outputs = std::thread::scope(|scope| {
-        // The medium is slower than the processor: the disk goes there while it is hashed.
-        let syncing = scope.spawn(|| raw.sync());
-        let outputs = rayon::join(|| disk::digests(&raw, size, raw_name, &qcow2), || efi.write(&uki));
-        syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let mut all = Vec::from(outputs.0?);
-        all.push(outputs.1?);
-        Ok::<_, anyhow::Error>(all)
+        let cmdline = cmdline(&sealed.root_hash, recipe.cmdline_extra)?;
+        let Recipe { stub, os_release, uname, kernel, .. } = *recipe;
+        let uki = pe::uki(&pe::Uki { stub, os_release, cmdline: &cmdline, uname, initrd: &initrd, kernel })?;
+        let efi = disk::Named { dir: out_dir, file: format!("{}.efi", recipe.name) };
+        let qcow2 = disk::Named { dir: out_dir, file: format!("{}.qcow2", recipe.name) };
+        std::thread::scope(|scope| {
+            let efi = scope.spawn(|| efi.write(&uki));
+            let (disk, partitions, size) = disk::finish(recipe, &raw, esp_size, &sealed, &uki)?;
+            let [raw, qcow2] = forms::make(&raw, size, raw_name, &qcow2)?;
+            let efi = efi.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let (root_hash, outputs, content) = (sealed.root_hash, vec![raw, qcow2, efi], sealed.content);
+            Ok(Image { root_hash, cmdline, disk, partitions, outputs, content })
+        })
     })?;
 
-    let whole = partitions.last().map_or(0, |last| last.start + last.size) >> 20;
-    stage.finish(format!("{} MiB of files on a disk of {whole} MiB, root hash {root_hash}", sealed.content >> 20));
-    Ok(Image { root_hash, cmdline, disk, partitions, outputs, content: sealed.content })
+    let whole = image.partitions.last().map_or(0, |last| last.start + last.size) >> 20;
+    let Image { root_hash, content, .. } = image;
+    stage.finish(format!("{} MiB of files on a disk of {whole} MiB, root hash {root_hash}", content >> 20));
+    Ok(image)
 }
 
 /// A content as the root file system stores it, compressed at most once.

@@ -1,6 +1,7 @@
 //! The host: the only place that spawns programs, reads the clock or writes files. Every error names the path.
 pub mod clock;
 pub mod cmd;
+pub mod direct;
 pub mod entropy;
 pub mod fs;
 pub mod memory;

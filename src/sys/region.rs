@@ -5,10 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 /// Bytes of a disk of which [`Disk::data`] says whether they hold anything.
 pub const PIECE: u64 = 64 << 10;
+
+/// Between two orders to the medium: it can write some ten mebibytes in that time, so that orders are few and large.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A new file that knows where anything but zeros was written to it, so that nobody has to read it to find out.
 #[derive(Debug)]
@@ -42,12 +46,12 @@ impl Disk {
         data
     }
 
-    /// Waits until what was written so far is on the medium.
+    /// Does work that writes to the disk, as [`written_back`] says.
     ///
     /// # Errors
-    /// [`Kind::Environment`].
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().blame(Kind::Environment, || "syncing the raw disk".into())
+    /// Those of the work, [`Kind::Environment`] when the medium fails.
+    pub fn written_back<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        written_back(&self.file, work)
     }
 
     /// `len` bytes of the disk from `start` on; what is written there is noted.
@@ -142,6 +146,30 @@ impl Seek for Region<'_> {
     }
 }
 
+/// Does work that writes to a file, while what it wrote already goes to the medium, which is slower than processors: who
+/// syncs only afterwards waits for all of it at once. At the end all of it is there.
+///
+/// # Errors
+/// Those of the work; [`Kind::Environment`] when the medium fails: the kernel may tell that once, so a later sync is no
+/// proof.
+pub fn written_back<T>(file: &File, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        let (working, ended) = mpsc::channel::<()>();
+        let syncing = scope.spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PAUSE) {
+                file.sync_data()?;
+            }
+            file.sync_data()
+        });
+        let done = work();
+        drop(working);
+        let synced = syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let done = done?;
+        synced.blame(Kind::Environment, || "syncing what was written".into())?;
+        Ok(done)
+    })
+}
+
 /// Makes a new file for reading and writing; it must not exist yet.
 ///
 /// # Errors
@@ -171,6 +199,27 @@ mod tests {
         let mut whole = Vec::new();
         disk.region(0, 100).read_to_end(&mut whole).unwrap();
         assert_eq!(whole.iter().filter(|byte| **byte != 0).count(), 2);
+    }
+
+    #[test]
+    fn what_is_written_back_is_whole_and_failures_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::create(&dir.path().join("disk")).unwrap();
+        let said = disk.written_back(|| {
+            disk.region(0, 100).write_all(&(0..100).collect::<Vec<u8>>()).unwrap();
+            Ok(5)
+        });
+        assert_eq!(said.unwrap(), 5);
+        let mut whole = Vec::new();
+        disk.region(0, 100).read_to_end(&mut whole).unwrap();
+        assert_eq!(whole, (0..100).collect::<Vec<u8>>());
+        let refused = disk.written_back(|| Err::<(), _>(anyhow::anyhow!("no")));
+        assert_eq!(refused.unwrap_err().to_string(), "no");
+        // What cannot be synced: a pipe.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
+        let failed = written_back(&pipe, || Ok(())).unwrap_err();
+        assert_eq!(crate::error::kind_of(&failed), Kind::Environment);
     }
 
     #[test]
