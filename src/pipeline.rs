@@ -84,20 +84,21 @@ pub fn bind(spec: Spec) -> Result<Locked> {
 /// # Errors
 /// Those of its stages; nothing is left half-written.
 pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result<Built> {
-    let preloads = locked.containers().iter().map(|container| preload(container, out, force, cx));
-    let preloads = preloads.collect::<Result<Vec<_>>>()?;
+    let preload = |container: &Locked| preload(container, out, force, cx);
+    let preloads = || locked.containers().iter().map(preload).collect::<Result<Vec<_>>>();
     let slot = sys::slot::Slot::take(out, locked.spec().name.as_str())?;
     let inputs = Inputs::of(locked)?;
     if !force && let Some(made) = standing::find(&slot, &inputs) {
+        preloads()?;
         return Ok(Built { dir: slot.dir(), made, up_to_date: true });
     }
     let state = fetch::with_inputs(locked, &cx.store, &cx.remote, cx.report, |fetched| {
         slot.fill(|work| {
             let manifest = match &locked.spec().kind {
                 spec::Kind::Machine => {
-                    let node = assemble::assemble(fetched, &preloads, &cx.store, cx.report)?;
+                    let node = assemble::assemble(fetched, preloads, &cx.store, cx.report)?;
                     let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
-                    of_machine(locked, &node, &preloads, image)?
+                    of_machine(locked, &node, image)?
                 }
                 spec::Kind::Container(kind) => {
                     let tree = assemble::container(fetched, kind, cx.report)?;
@@ -245,11 +246,11 @@ fn preload(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result
     Ok(Preload { name, reference, digest, archive })
 }
 
-fn of_machine(locked: &Locked, node: &Node, preloads: &[Preload], image: Image) -> Result<Manifest> {
+fn of_machine(locked: &Locked, node: &Node, image: Image) -> Result<Manifest> {
     Ok(Manifest {
         root_hash: Some(image.root_hash.to_string()),
         cmdline: Some(image.cmdline),
-        containers: preloads.iter().map(|preload| (preload.reference.clone(), preload.digest)).collect(),
+        containers: node.containers.clone(),
         outputs: image.outputs,
         ..described(locked, &node.root)?
     })

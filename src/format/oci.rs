@@ -74,15 +74,17 @@ pub struct Nothing {}
 pub struct Layer {
     /// Of the tar before compression: the layer's identity.
     pub diff_id: Sha256,
+    /// Of the compressed bytes.
+    digest: Sha256,
     /// Compressed.
-    pub bytes: Bytes,
+    bytes: Bytes,
 }
 
 impl Layer {
     /// Its parts, for whoever keeps them.
     #[must_use]
     pub fn into_parts(self) -> Vec<Bytes> {
-        vec![self.diff_id.0.to_vec().into(), self.bytes]
+        vec![self.diff_id.0.to_vec().into(), self.digest.0.to_vec().into(), self.bytes]
     }
 
     /// The layer of [`Layer::into_parts`].
@@ -90,9 +92,9 @@ impl Layer {
     /// # Errors
     /// [`Kind::Internal`] when the parts are no layer's.
     pub fn from_parts(parts: Vec<Bytes>) -> Result<Self> {
-        let [diff_id, bytes]: [Bytes; 2] =
+        let [diff_id, digest, bytes]: [Bytes; 3] =
             parts.try_into().map_err(|parts: Vec<_>| anyhow::anyhow!("a layer of {} parts", parts.len()))?;
-        Ok(Self { diff_id: Sha256(diff_id.as_ref().try_into()?), bytes })
+        Ok(Self { diff_id: Sha256(diff_id.as_ref().try_into()?), digest: Sha256(digest.as_ref().try_into()?), bytes })
     }
 }
 
@@ -177,7 +179,7 @@ struct Saved<'a> {
 /// [`Tree::digest`]. A test holds the layer's bytes to the first number.
 #[must_use]
 pub fn layer_version() -> String {
-    format!("layer-1-zstd-{}-{LEVEL}", zstd::zstd_safe::version_number())
+    format!("layer-2-zstd-{}-{LEVEL}", zstd::zstd_safe::version_number())
 }
 
 /// Writes a tree as a layer: entries in the tree's order, every time stamp the epoch's.
@@ -200,7 +202,8 @@ fn layer_by(threads: u32, tree: &Tree, epoch: u64) -> Result<Layer> {
     }
     let doing = || "ending the layer".into();
     let (compressor, diff_id, _) = tar.into_inner().blame(Kind::Internal, doing)?.finish();
-    Ok(Layer { diff_id, bytes: compressor.finish().blame(Kind::Internal, doing)?.into() })
+    let bytes = compressor.finish().blame(Kind::Internal, doing)?;
+    Ok(Layer { diff_id, digest: Sha256::of(&bytes), bytes: bytes.into() })
 }
 
 fn append<'a>(
@@ -302,28 +305,53 @@ pub fn archive(image: &Image<'_>, sink: impl Write) -> Result<Sha256> {
         config,
         rootfs: RootFs { kind: "layers", diff_ids: [named(&layer.diff_id)] },
     })?;
+    let configuration = Blob::new(&configuration);
+    let layer = Blob { digest: layer.digest, bytes: &layer.bytes };
     let manifest = serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: MANIFEST,
-        config: describe(CONFIG, &configuration),
-        layers: [describe(LAYER, &layer.bytes)],
+        config: configuration.described(CONFIG),
+        layers: [layer.described(LAYER)],
     })?;
-    let mut described = describe(MANIFEST, &manifest);
+    let manifest = Blob::new(&manifest);
+    let mut described = manifest.described(MANIFEST);
     // The first is what containerd calls the image; the second is what other tools select by.
     described.annotations =
         [("io.containerd.image.name", reference), ("org.opencontainers.image.ref.name", tag)].into();
     described.platform = Some(PLATFORM);
     let index = serde_json::to_vec(&Index { schema_version: 2, media_type: INDEX, manifests: [described] })?;
 
-    let blobs = [configuration.as_slice(), manifest.as_slice(), layer.bytes.as_ref()];
-    let blobs = blobs.map(|bytes| (format!("blobs/sha256/{}", Sha256::of(bytes)), bytes));
-    let [(config, _), _, (layer, _)] = blobs.clone();
-    let saved = serde_json::to_vec(&[Saved { config, repo_tags: [reference], layers: [layer] }])?;
+    let saved = Saved { config: configuration.path(), repo_tags: [reference], layers: [layer.path()] };
+    let saved = serde_json::to_vec(&[saved])?;
+    let blobs = [configuration, manifest, layer].map(|blob| (blob.path(), blob.bytes));
     let mut entries: BTreeMap<&str, &[u8]> = blobs.iter().map(|(path, bytes)| (path.as_str(), *bytes)).collect();
     entries.extend([("blobs/", &b""[..]), ("blobs/sha256/", b""), ("index.json", &index), ("manifest.json", &saved)]);
     entries.insert("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
     write(entries, epoch, sink).blame(Kind::Environment, || "writing the archive".into())?;
-    Ok(Sha256::of(&manifest))
+    Ok(manifest.digest)
+}
+
+/// Bytes that others name by their digest.
+#[derive(Clone, Copy)]
+struct Blob<'a> {
+    digest: Sha256,
+    bytes: &'a [u8],
+}
+
+impl<'a> Blob<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { digest: Sha256::of(bytes), bytes }
+    }
+
+    /// Where it stands in an archive.
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.digest)
+    }
+
+    fn described<'b>(&self, media_type: &'static str) -> Descriptor<'b> {
+        let (digest, size) = (named(&self.digest), self.bytes.len() as u64);
+        Descriptor { media_type, digest, size, annotations: BTreeMap::new(), platform: None }
+    }
 }
 
 fn write(entries: BTreeMap<&str, &[u8]>, epoch: u64, sink: impl Write) -> io::Result<()> {
@@ -342,11 +370,6 @@ fn write(entries: BTreeMap<&str, &[u8]>, epoch: u64, sink: impl Write) -> io::Re
         tar.append(&header, bytes)?;
     }
     tar.into_inner()?.flush()
-}
-
-fn describe<'a>(media_type: &'static str, bytes: &[u8]) -> Descriptor<'a> {
-    let digest = named(&Sha256::of(bytes));
-    Descriptor { media_type, digest, size: bytes.len() as u64, annotations: BTreeMap::new(), platform: None }
 }
 
 fn named(digest: &Sha256) -> String {
