@@ -2,15 +2,18 @@
 //! here is trusted: bytes that are not whole count as missing and are made again, so nothing needs to be synced either.
 
 use super::{Store, cannot_write};
-use crate::digest::{Hashing, Sha256};
+use crate::digest::Sha256;
 use crate::error::Result;
 use crate::sys;
 use bytes::Bytes;
+use rayon::prelude::{IndexedParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Bytes before the parts: the digest of what follows it, and the number of parts.
+/// Bytes before the parts' lengths: the digest of all the rest, and the number of parts.
 const HEAD: usize = 32 + 4;
+/// Bytes that are hashed at a time.
+const PIECE: usize = 1 << 20;
 
 impl Store {
     /// What `make` returned for this key before, or returns now. `of` names the function and its version: whatever
@@ -63,20 +66,21 @@ fn head(parts: &[Bytes]) -> Result<Bytes> {
     for part in parts {
         head.extend_from_slice(&(part.len() as u64).to_le_bytes());
     }
-    let mut hashing = Hashing::new(std::io::sink());
-    std::iter::once(&head[32..])
-        .chain(parts.iter().map(Bytes::as_ref))
-        .try_for_each(|piece| hashing.write_all(piece))?;
-    head[..32].copy_from_slice(&hashing.finish().1.0);
+    let digest = digest(&head[32..], parts);
+    head[..32].copy_from_slice(&digest.0);
     Ok(head.into())
+}
+
+/// Of what stands before the parts, and of each piece of them: they are hashed on all cores.
+fn digest(head: &[u8], parts: &[Bytes]) -> Sha256 {
+    let pieces: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks(PIECE)).collect();
+    let digests: Vec<[u8; 32]> = pieces.par_iter().with_max_len(1).map(|piece| Sha256::of(piece).0).collect();
+    Sha256::of(&[head, digests.as_flattened()].concat())
 }
 
 /// The parts, which share one buffer.
 fn parse(bytes: &Bytes) -> Option<Vec<Bytes>> {
-    let (digest, rest) = bytes.split_first_chunk::<32>()?;
-    if Sha256::of(rest).0 != *digest {
-        return None;
-    }
+    let (expected, rest) = bytes.split_first_chunk::<32>()?;
     let (count, rest) = rest.split_first_chunk::<4>()?;
     let (lens, _) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(8)?)?;
     let mut parts = Vec::with_capacity(lens.len() / 8);
@@ -87,7 +91,8 @@ fn parse(bytes: &Bytes) -> Option<Vec<Bytes>> {
         parts.push(bytes.slice(at..end));
         at = end;
     }
-    (at == bytes.len()).then_some(parts)
+    let whole = at == bytes.len() && digest(&bytes[32..HEAD + lens.len()], &parts).0 == *expected;
+    whole.then_some(parts)
 }
 
 #[cfg(test)]
