@@ -61,20 +61,27 @@ impl Content {
         Ok(bytes)
     }
 
-    /// All bytes in pieces of `step` bytes, the last one shorter. Whether they are what the digest says is only known
-    /// when this returns: until then nothing of it may get into an image.
+    /// All bytes in pieces of `step` bytes, the last one shorter; while `each` has one, the next is read and hashed.
+    /// Whether they are what the digest says is only known when this returns: until then nothing of it may get into an
+    /// image.
     ///
     /// # Errors
     /// As [`Content::read`]; those of `each`.
-    pub fn read_by(&self, step: usize, mut each: impl FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
+    pub fn read_by(&self, step: usize, mut each: impl FnMut(Vec<u8>) -> Result<()> + Send) -> Result<()> {
         let mut hashing = Hashing::new(io::sink());
         let mut at = 0;
-        while at < self.size {
+        let mut next = || {
             let len = usize::try_from(self.size - at).map_or(step, |rest| rest.min(step));
             let bytes = self.range(at, len)?;
             hashing.write_all(&bytes)?;
-            each(bytes)?;
             at += len as u64;
+            Ok::<_, anyhow::Error>(bytes)
+        };
+        let mut ready = next()?;
+        while !ready.is_empty() {
+            let (used, bytes) = rayon::join(|| each(ready), &mut next);
+            used?;
+            ready = bytes?;
         }
         self.check(hashing.finish().1)
     }

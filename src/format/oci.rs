@@ -207,7 +207,7 @@ fn layer_by(threads: u32, tree: &Tree, epoch: u64) -> Result<Layer> {
 }
 
 fn append<'a>(
-    tar: &mut Builder<impl Write>,
+    tar: &mut Builder<impl Write + Send>,
     tree: &'a Tree,
     (path, node): (&'a [u8], &'a Node),
     firsts: &mut HashMap<&'a [u8], &'a [u8]>,

@@ -151,15 +151,6 @@ pub fn sync_name(path: &Path) -> Result<()> {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
 }
 
-/// Waits until all that was written to the file system of a directory is on the medium: at once for thousands of files,
-/// each of which would wait by itself.
-///
-/// # Errors
-/// [`Kind::Environment`], naming the path.
-pub fn sync_file_system(dir: &Path) -> Result<()> {
-    rustix::fs::syncfs(open(dir)?).blame(Kind::Environment, || format!("syncing {}", dir.display()))
-}
-
 /// Renames a temporary file to its place, nothing synced: for what is checked whenever it is read and can be made again.
 ///
 /// # Errors
