@@ -28,6 +28,7 @@ use crate::trial::{self, Claim, Verdict};
 use crate::verify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 mod images;
 
@@ -78,39 +79,56 @@ pub fn bind(spec: Spec) -> Result<Locked> {
     Ok(Lock::parse(&path, &sys::fs::read_text(&path)?)?.bind(spec)?.with_containers(containers))
 }
 
-/// Builds an image into `out/<name>/`, and the containers that it preloads into theirs before: the old directory stays
+/// Builds an image into `out/<name>/`, and the containers that it preloads into theirs meanwhile: the old directory stays
 /// until the new one is complete. Does nothing when the same inputs made what stands there, unless `force` asks for it.
 ///
 /// # Errors
 /// Those of its stages; nothing is left half-written.
 pub fn build(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result<Built> {
-    let preload = |container: &Locked| preload(container, out, force, cx);
-    let preloads = || locked.containers().iter().map(preload).collect::<Result<Vec<_>>>();
     let slot = sys::slot::Slot::take(out, locked.spec().name.as_str())?;
     let inputs = Inputs::of(locked)?;
+    // Made once, however often damage in the store has the machine's own work done again; and that is no cure for theirs.
+    let containers = OnceLock::new();
+    let preload = |container: &Locked| preload(container, out, force, cx);
+    let preloads = || locked.containers().iter().map(preload).collect::<Result<Vec<_>>>();
     if !force && let Some(made) = standing::find(&slot, &inputs) {
         preloads()?;
         return Ok(Built { dir: slot.dir(), made, up_to_date: true });
     }
-    let state = fetch::with_inputs(locked, &cx.store, &cx.remote, cx.report, |fetched| {
+    let fill = |make: &dyn Fn(&Path) -> Result<Manifest>| {
         slot.fill(|work| {
-            let manifest = match &locked.spec().kind {
-                spec::Kind::Machine => {
-                    let node = assemble::assemble(fetched, preloads, &cx.store, cx.report)?;
-                    let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
-                    of_machine(locked, &node, image)?
-                }
-                spec::Kind::Container(kind) => {
-                    let tree = assemble::container(fetched, kind, cx.report)?;
-                    let archive = image::archive::build(locked.spec(), kind, &tree, work, &cx.store, cx.report)?;
-                    of_container(locked, kind, &tree, archive)?
-                }
-            };
+            let manifest = make(work)?;
             let text = manifest.to_text()?;
             sys::fs::write_atomic(&work.join(manifest::FILE), text.as_bytes())?;
-            State::of(work, &inputs, &manifest, &text)
+            State::of(work, &inputs, &manifest, &text).map(Some)
         })
+    };
+    let state = fetch::with_inputs(locked, &cx.store, &cx.remote, cx.report, |fetched| match &locked.spec().kind {
+        spec::Kind::Machine => {
+            let parts = || assemble::parts(fetched, &cx.store, cx.report);
+            let (Ok(preloads), parts) = rayon::join(|| containers.get_or_init(preloads), parts) else {
+                return Ok(None);
+            };
+            let node = assemble::assemble(fetched, parts?, preloads)?;
+            fill(&|work| {
+                let image = image::build(&recipe(locked, &node), work, &cx.store, cx.report)?;
+                of_machine(locked, &node, preloads, image)
+            })
+        }
+        spec::Kind::Container(kind) => {
+            let tree = assemble::container(fetched, kind, cx.report)?;
+            fill(&|work| {
+                let archive = image::archive::build(locked.spec(), kind, &tree, work, &cx.store, cx.report)?;
+                of_container(locked, kind, &tree, archive)
+            })
+        }
     })?;
+    let Some(state) = state else {
+        return Err(match containers.into_inner() {
+            Some(Err(error)) => error,
+            _ => anyhow::anyhow!("{} was not built", slot.dir().display()),
+        });
+    };
     let made = standing::remember(&slot, state, &Inputs::of(locked)?)?;
     Ok(Built { dir: slot.dir(), made, up_to_date: false })
 }
@@ -246,11 +264,11 @@ fn preload(locked: &Locked, out: &Path, force: bool, cx: &Context<'_>) -> Result
     Ok(Preload { name, reference, digest, archive })
 }
 
-fn of_machine(locked: &Locked, node: &Node, image: Image) -> Result<Manifest> {
+fn of_machine(locked: &Locked, node: &Node, preloads: &[Preload], image: Image) -> Result<Manifest> {
     Ok(Manifest {
         root_hash: Some(image.root_hash.to_string()),
         cmdline: Some(image.cmdline),
-        containers: node.containers.clone(),
+        containers: preloads.iter().map(|preload| (preload.reference.clone(), preload.digest)).collect(),
         outputs: image.outputs,
         ..described(locked, &node.root)?
     })

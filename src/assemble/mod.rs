@@ -27,7 +27,6 @@ use crate::tree::{Content, Node as Inode, Tree, What};
 use accounts::Accounts;
 use kernel::{CMDLINE, Kernel, Kmod};
 use merge::Part;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A node's parts, ready to be sealed.
@@ -47,8 +46,6 @@ pub struct Node {
     pub os_release: String,
     /// The kernel's command line behind `roothash=`.
     pub cmdline: Vec<String>,
-    /// Reference → digest of each container in the root.
-    pub containers: BTreeMap<String, Sha256>,
 }
 
 /// A container that a machine imports when it boots.
@@ -71,52 +68,22 @@ const CONTAINERS: &str = "usr/share/nodelith/containers";
 /// `evdev` nobody hears the power button, and a cloud's "stop" ends in a power cut.
 const MODULES: &[&str] = &["button", "dmi_sysfs", "evdev", "virtio_console", "virtio_rng"];
 
-/// Makes a node's parts from checked inputs. `preloads` makes the containers, while the packages are put together.
-///
-/// # Errors
-/// [`Kind::Spec`] when a role is wrong, [`Kind::Build`] when the inputs do not fit together, [`Kind::Integrity`] when
-/// content was damaged in the store; those of `preloads`.
-pub fn assemble(
-    inputs: &Fetched,
-    preloads: impl FnOnce() -> Result<Vec<Preload>> + Send,
-    store: &Store,
-    report: &dyn Report,
-) -> Result<Node> {
-    let locked = inputs.locked();
-    let spec = locked.spec();
-    let stage = Stage::start(report, "assemble", None, "");
-    let (preloads, parts) = rayon::join(preloads, || parts(inputs, store));
-    let (preloads, Parts { mut root, initrd, kernel, os_release }) = (preloads?, parts?);
-    for preload in &preloads {
-        put(&mut root, preload)?;
-    }
-    declare(&mut root, locked)?;
-    Accounts::of(&root)?.write(&mut root)?;
-    units::enable(&mut root, &spec.roles)?;
-    settle::settle(&mut root, &os_release)?;
-
-    let stub = packages(inputs, Use::Stub)?;
-    let stub = stub
-        .content("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
-        .ok_or_else(|| Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub"))?;
-    let cmdline = CMDLINE.iter().map(|word| (*word).to_owned()).chain(spec.cmdline.iter().cloned()).collect();
-    let stub = stub.read()?;
-    stage.finish(format!("{} paths, {} in the initrd, kernel {}", root.len(), initrd.len(), kernel.release));
-    let containers = preloads.into_iter().map(|preload| (preload.reference, preload.digest)).collect();
-    let Kernel { image: kernel, release, .. } = kernel;
-    Ok(Node { root, initrd, kernel, release, stub, os_release, cmdline, containers })
-}
-
-/// What packages and roles alone make of a node.
-struct Parts {
+/// What packages and roles alone make of a node: all but the containers that it imports, and what depends on the whole.
+pub struct Parts {
     root: Tree,
     initrd: Tree,
     kernel: Kernel,
     os_release: String,
 }
 
-fn parts(inputs: &Fetched, store: &Store) -> Result<Parts> {
+/// Puts packages and roles together.
+///
+/// # Errors
+/// [`Kind::Spec`] when a role is wrong, [`Kind::Build`] when the inputs do not fit together, [`Kind::Integrity`] when
+/// content was damaged in the store.
+pub fn parts(inputs: &Fetched, store: &Store, report: &dyn Report) -> Result<Parts> {
     let spec = inputs.locked().spec();
+    let stage = Stage::start(report, "assemble", None, "");
     let mut root = packages(inputs, Use::Image)?;
     let os_release = os_release(&root, inputs.locked())?;
 
@@ -134,7 +101,33 @@ fn parts(inputs: &Fetched, store: &Store) -> Result<Parts> {
     roles::install_all(&mut root, inputs)?;
     let needs = |content: &Content| needs(content, store);
     let initrd = initrd::initrd(&packages(inputs, Use::Initrd)?, &initrd_modules, &os_release, &needs)?;
+    stage.finish(format!("{} paths, {} in the initrd, kernel {}", root.len(), initrd.len(), kernel.release));
     Ok(Parts { root, initrd, kernel, os_release })
+}
+
+/// Makes a node of its parts and of the containers that it imports when it boots.
+///
+/// # Errors
+/// [`Kind::Spec`] and [`Kind::Build`] as [`parts`].
+pub fn assemble(inputs: &Fetched, parts: Parts, preloads: &[Preload]) -> Result<Node> {
+    let locked = inputs.locked();
+    let spec = locked.spec();
+    let Parts { mut root, initrd, kernel, os_release } = parts;
+    for preload in preloads {
+        put(&mut root, preload)?;
+    }
+    declare(&mut root, locked)?;
+    Accounts::of(&root)?.write(&mut root)?;
+    units::enable(&mut root, &spec.roles)?;
+    settle::settle(&mut root, &os_release)?;
+
+    let stub = packages(inputs, Use::Stub)?;
+    let stub = stub
+        .content("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+        .ok_or_else(|| Fault::new(Kind::Build, "systemd-boot-efi holds no linuxx64.efi.stub"))?;
+    let cmdline = CMDLINE.iter().map(|word| (*word).to_owned()).chain(spec.cmdline.iter().cloned()).collect();
+    let Kernel { image: kernel, release, .. } = kernel;
+    Ok(Node { root, initrd, kernel, release, stub: stub.read()?, os_release, cmdline })
 }
 
 /// The archive, and beside it what it must be once it is imported: the reference and the digest, one a line.

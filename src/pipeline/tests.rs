@@ -5,6 +5,7 @@
 use super::*;
 use crate::error::kind_of;
 use crate::report::Silent;
+use crate::report::testing::Warnings;
 use crate::resolve::testing::Fixture;
 use std::io::Read as _;
 use std::process::Command;
@@ -168,6 +169,30 @@ fn a_container_that_a_machine_preloads_needs_its_own_lock() {
     let error = bind(machine).unwrap_err();
     assert_eq!(kind_of(&error), Kind::Spec);
     assert!(format!("{error:#}").contains("tool.lock is missing"), "{error:#}");
+}
+
+/// A fault of its own is no damage in the machine's store, which would be checked and everything done again.
+#[test]
+fn a_container_that_cannot_be_had_is_told_once() {
+    let fixture = house();
+    let container = locked(&fixture, "\"app\"", "");
+    let machine = fixture.spec_with(&["more"], "preload = [\"tool\"]\n");
+    let lock = fixture.resolve(&machine, None).unwrap().lock;
+    std::fs::write(machine.lock_path(), lock.to_text().unwrap()).unwrap();
+    let path = container.spec().lock_path();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let digest = container.packages(spec::requests::Use::Image).find(|package| package.name == "app").unwrap().sha256;
+    std::fs::write(&path, text.replace(&digest.to_string(), &"0".repeat(64))).unwrap();
+
+    let warnings = Warnings::default();
+    let cx = Context { report: &warnings, ..context(&fixture) };
+    let out = fixture.dir.path().join("out");
+    let error = build(&bind(machine).unwrap(), &out, false, &cx).unwrap_err();
+    assert_eq!(kind_of(&error), Kind::Integrity, "{error:#}");
+    assert!(format!("{error:#}").contains("app"), "{error:#}");
+    let said = warnings.0.into_inner().unwrap();
+    assert!(said.iter().all(|text| !text.contains("the whole store")), "{said:?}");
+    assert!(!out.join("worker").exists() && !out.join("tool").exists());
 }
 
 /// Where a child of the test below builds to.
