@@ -184,6 +184,9 @@ fn what_cannot_be_preloaded_is_refused_at_the_roles_line() {
     let role = RUNTIME.replace("pause", "other");
     let files = [("other.toml", other.as_str()), ("overlays/runtime/role.toml", &role)];
     refused("worker.toml", &files, place, "is the spec of a machine");
+    // A machine that preloads itself would never end.
+    let role = RUNTIME.replace("pause", "worker");
+    refused("worker.toml", &[("overlays/runtime/role.toml", &role)], place, "is the spec of a machine");
     // Two roles that bring one reference.
     let machine = MACHINE.replace("[\"runtime\"]", "[\"runtime\", \"more\"]");
     let files = [("worker.toml", machine.as_str()), ("overlays/more/role.toml", RUNTIME)];

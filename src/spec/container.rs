@@ -2,7 +2,7 @@
 //! how the container is started (the OCI image configuration).
 
 use super::diagnose::{Source, refuse};
-use super::load::{each, load, name, one};
+use super::load::{each, load_if, name, one};
 use super::raw::{RawContainer, RawSpec};
 use super::{Kind, Role, SetAt, Spec};
 use crate::error::Result;
@@ -143,11 +143,10 @@ pub(super) fn preloads(
             let why = format!("no spec builds the container `{name}`: {} is missing", path.display());
             return refused(&why, "write that spec, with `kind = \"container\"`");
         }
-        let spec = load(&path, overlays)?;
-        if matches!(spec.kind, Kind::Machine) {
+        let Some(spec) = load_if(&path, overlays, |kind| !matches!(kind, Kind::Machine))? else {
             let why = format!("{} is the spec of a machine", path.display());
             return refused(&why, "only a spec of `kind = \"container\"` can be preloaded");
-        }
+        };
         specs.push(spec);
     }
     Ok(specs)

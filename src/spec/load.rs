@@ -21,6 +21,12 @@ const SCHEMA: i64 = 1;
 /// # Errors
 /// [`Kind::Spec`] with file, line and column when anything in them is wrong; [`Kind::Environment`] when a file cannot be read.
 pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
+    load_if(path, overlays, |_| true)?.ok_or_else(|| anyhow::anyhow!("a spec of any kind was refused for its kind"))
+}
+
+/// As [`load`], when the spec is of a kind that is `wanted`. The roles of others are not read: two machines that preload
+/// each other would never end.
+pub(super) fn load_if(path: &Path, overlays: &Path, wanted: fn(&Made) -> bool) -> Result<Option<Spec>> {
     let text = read_text(path, "pass the path of a spec such as image-specs/worker.toml")?;
     let source = Source { path, text: &text };
     let raw: RawSpec = parse(source)?;
@@ -34,6 +40,9 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
         return Err(refuse(source, Some(raw.name.span()), "the image's name is not the file's", Some(&hint)));
     }
     let kind = container::kind(source, &raw)?;
+    if !wanted(&kind) {
+        return Ok(None);
+    }
     let epoch = epoch(source, &raw.epoch)?;
     let suites = suites(source, &raw.debian.suites)?;
     let roles = roles(source, &raw.roles, &kind, overlays)?;
@@ -48,7 +57,7 @@ pub fn load(path: &Path, overlays: &Path) -> Result<Spec> {
     let values = values(source, &raw, &roles)?;
     relations::check(source, &raw, &roles, &values)?;
     skew::check(source, &raw, &roles, &values)?;
-    Ok(Spec { name, kind, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values })
+    Ok(Some(Spec { name, kind, path: path.to_owned(), epoch, suites, roles, packages, cmdline, values }))
 }
 
 fn read_text(path: &Path, hint: &str) -> Result<String> {
