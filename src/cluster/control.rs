@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// The socket's name in the cluster's directory.
-const SOCKET: &str = "control";
+pub(super) const SOCKET: &str = "control";
 /// A request's largest size; scripts are the largest.
 const LARGEST: u64 = 1 << 20;
 /// How often a watcher hears that nothing changed; else it could not tell a quiet supervisor from a hung one.

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long a supervisor that was told to end may take.
 const ENDING: Duration = Duration::from_secs(30);
+/// How long a supervisor that was killed may hold its lock while its socket is closed already.
+const DYING: Duration = Duration::from_secs(2);
 /// How often what cannot wake us is looked at.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -249,16 +251,38 @@ fn kill(dir: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::Environment`] when the supervisor does not answer or a file cannot be read.
 pub fn status(dir: &Path) -> Result<Option<Status>> {
-    match supervisor::find(dir)? {
-        Some(client) => client.status().map(Some),
-        None => Ok(Plan::load(dir)?.as_ref().map(Status::off)),
+    let until = Instant::now() + DYING;
+    while let Some(client) = supervisor::find(dir)? {
+        let answer = client.status();
+        if answer.is_ok() || Instant::now() > until {
+            return answer.map(Some);
+        }
+        std::thread::sleep(STEP / 10);
     }
+    Ok(Plan::load(dir)?.as_ref().map(Status::off))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::Silent;
+
+    #[test]
+    fn a_supervisor_that_dies_while_it_is_asked_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = fs::open_lock(&dir.path().join(supervisor::LOCK)).unwrap();
+        lock.lock().unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(dir.path().join(crate::cluster::control::SOCKET)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // It takes the question and is gone; the kernel gives up the lock after the socket.
+                drop(socket.accept().unwrap());
+                drop(socket);
+                drop(lock);
+            });
+            assert_eq!(status(dir.path()).unwrap(), None);
+        });
+    }
 
     #[test]
     fn a_removal_that_was_cut_off_leaves_no_cluster_and_is_finished_by_the_next_verb() {
