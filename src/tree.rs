@@ -61,9 +61,9 @@ impl Content {
         Ok(bytes)
     }
 
-    /// All bytes in pieces of `step` bytes, the last one shorter; while `each` has one, the next is read and hashed.
-    /// Whether they are what the digest says is only known when this returns: until then nothing of it may get into an
-    /// image.
+    /// All bytes in pieces of `step` bytes, the last one shorter; while `each` has one, the next is read and hashed, so two
+    /// are in memory. Whether they are what the digest says is only known when this returns: until then nothing of it may
+    /// get into an image. While it waits this thread may do other work of the pool: hold no lock across it.
     ///
     /// # Errors
     /// As [`Content::read`]; those of `each`.
@@ -77,11 +77,16 @@ impl Content {
             at += len as u64;
             Ok::<_, anyhow::Error>(bytes)
         };
-        let mut ready = next()?;
-        while !ready.is_empty() {
+        let mut left = self.size.div_ceil(step as u64);
+        let mut ready = if left > 0 { next()? } else { Vec::new() };
+        while left > 1 {
+            left -= 1;
             let (used, bytes) = rayon::join(|| each(ready), &mut next);
             used?;
             ready = bytes?;
+        }
+        if left > 0 {
+            each(ready)?;
         }
         self.check(hashing.finish().1)
     }

@@ -39,11 +39,11 @@ pub(super) fn make(raw: &Disk, size: u64, raw_name: String, form: &Named<'_>) ->
         let [(to_raw, of_raw), (to_digest, of_digest), (to_file, of_file)] = [(); 3].map(|()| sync_channel(AHEAD));
         let raw_digest = scope.spawn(|| write_raw(of_raw, Hashing::new(io::sink())));
         let form_digest = scope.spawn(|| write_form(&tables, of_digest, Hashing::new(io::sink())));
-        let written = scope.spawn(|| write_form(&tables, of_file, Direct::new(&file)));
+        let written = scope.spawn(|| write_form(&tables, of_file, Direct::new(&file))?.sync());
         let read = read(raw, size, &used, [to_raw, to_digest, to_file]);
         joined(written).blame(Kind::Environment, || format!("writing {}", path.display()))?;
         read.and_then(|()| Ok((joined(raw_digest)?.finish(), joined(form_digest)?.finish())))
-            .blame(Kind::Environment, || "reading the raw disk".into())
+            .blame(Kind::Environment, || format!("reading {}", raw.path().display()))
     })?;
     let output = |file, (_, sha256, size)| Output { file, size, sha256 };
     Ok([output(raw_name, raw_digest), output(form.file.clone(), form_digest)])
@@ -52,22 +52,21 @@ pub(super) fn make(raw: &Disk, size: u64, raw_name: String, form: &Named<'_>) ->
 /// Reads the pieces that hold data, and passes all on; ends early when somebody takes no more.
 fn read(raw: &Disk, size: u64, used: &[bool], to: [SyncSender<Piece>; 3]) -> io::Result<()> {
     let mut buffers = [(); BUFFERS].map(|()| Arc::new(Aligned::zeros(STEP)));
-    let mut turns = (0..BUFFERS).cycle();
-    let mut at = 0;
+    let (mut turn, mut at) = (0, 0);
     for run in used.chunk_by(|one, next| one == next) {
         let end = (at + run.len() as u64 * PIECE).min(size);
         let mut region = raw.region(at, end - at);
         while at < end {
             let now = usize::try_from(end - at).map_or(STEP, |rest| rest.min(STEP));
-            let piece = match turns.next().filter(|_| run[0]) {
-                None => Piece::Zeros(now),
-                Some(turn) => {
-                    // Nobody has it any more; if somebody did, this would make another one.
-                    let buffer = Arc::make_mut(&mut buffers[turn]);
-                    region.read_exact(&mut buffer[..now])?;
-                    buffer[now..].fill(0);
-                    Piece::Data(now, Arc::clone(&buffers[turn]))
-                }
+            let piece = if run[0] {
+                turn = (turn + 1) % BUFFERS;
+                // Nobody has it any more; if somebody did, this would make another one.
+                let buffer = Arc::make_mut(&mut buffers[turn]);
+                region.read_exact(&mut buffer[..now])?;
+                buffer[now..].fill(0);
+                Piece::Data(now, Arc::clone(&buffers[turn]))
+            } else {
+                Piece::Zeros(now)
             };
             if to.iter().any(|to| to.send(piece.clone()).is_err()) {
                 return Ok(());
@@ -98,7 +97,6 @@ fn write_form<W: Write>(tables: &[u8], pieces: Receiver<Piece>, mut out: W) -> i
             out.write_all(&bytes[..len.next_multiple_of(CLUSTER as usize)])?;
         }
     }
-    out.flush()?;
     Ok(out)
 }
 
@@ -149,5 +147,18 @@ mod tests {
             assert!(written == expected, "{size}");
             assert_eq!((other.size, other.sha256), (written.len() as u64, Sha256::of(&written)));
         }
+    }
+
+    #[test]
+    fn reading_ends_when_somebody_takes_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = Disk::create(&dir.path().join("raw")).unwrap();
+        let pieces = AHEAD + 3;
+        let size = (pieces * STEP) as u64;
+        raw.region(0, size).write_all(&vec![1; pieces * STEP]).unwrap();
+        let [(to_one, one), (to_other, other), (to_third, third)] = [(); 3].map(|()| sync_channel(pieces));
+        drop(other);
+        read(&raw, size, &raw.data(size), [to_one, to_other, to_third]).unwrap();
+        assert!(one.iter().count() <= 1 && third.iter().count() == 0, "nothing is read for nobody");
     }
 }

@@ -10,7 +10,7 @@ use rayon::prelude::{IndexedParallelIterator as _, IntoParallelRefIterator as _,
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Bytes before the parts' lengths: the digest of all the rest, and the number of parts.
+/// Bytes before the parts' lengths: the [`digest`] of all the rest, and the number of parts.
 const HEAD: usize = 32 + 4;
 /// Bytes that are hashed at a time.
 const PIECE: usize = 1 << 20;
@@ -106,7 +106,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (key, other) = (Sha256::of(b"key"), Sha256::of(b"other"));
-        let parts = vec![Bytes::from_static(b"one"), Bytes::new(), vec![7; 10_000].into()];
+        let parts = vec![Bytes::from_static(b"one"), Bytes::new(), vec![7; PIECE + 1].into()];
         let never = || -> Result<Vec<Bytes>> { panic!("made again") };
         assert_eq!(store.memo("f-1", &key, || Ok(parts.clone())).unwrap(), parts);
         assert_eq!(store.memo("f-1", &key, never).unwrap(), parts);
@@ -123,9 +123,16 @@ mod tests {
         };
         let (mut longer, empty) = (whole.clone(), Vec::new());
         longer.push(0);
-        for damaged in
-            [flipped(0), flipped(33), flipped(40), flipped(whole.len() - 1), whole[..50].into(), longer, empty]
-        {
+        for damaged in [
+            flipped(0),
+            flipped(33),
+            flipped(40),
+            flipped(64),
+            flipped(whole.len() - 1),
+            whole[..80].into(),
+            longer,
+            empty,
+        ] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(store.memo("f-1", &key, || Ok(parts.clone())).unwrap(), parts);
             assert_eq!(std::fs::read(&path).unwrap(), whole, "made again and kept");

@@ -116,7 +116,7 @@ impl Store {
         let temp = sys::fs::temp_dir_in(&self.tmp(), "tool-")?;
         let listing = write_tree(&tree, temp.path())?;
         sys::fs::write_scratch(&temp.path().join(LISTING), &sealed(&serde_json::to_vec(&listing)?))?;
-        // Nothing is synced: it is checked whenever it is to be run, and extracted again when a power cut took some of it.
+        // Not synced: before it is run another time it is checked, and extracted again when the medium lost some of it.
         let dir = self.tool_dir(debs);
         sys::fs::remove(&dir)?;
         sys::fs::rename(temp.path(), &dir)?;

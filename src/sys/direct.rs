@@ -1,5 +1,5 @@
 //! Writing to the medium past the page cache: large outputs that nobody reads soon. The kernel then neither looks for
-//! memory nor copies, and there is nothing left to wait for at the end.
+//! memory nor copies, and at the end there is little left to wait for.
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -73,6 +73,14 @@ impl<'a> Direct<'a> {
         new
     }
 
+    /// Waits until all that was written is on the medium, and what the file system notes of it.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     fn set(&self, direct: bool) -> Result<(), Errno> {
         let mut flags = fcntl_getfl(self.file)?;
         flags.set(OFlags::DIRECT, direct);
@@ -93,9 +101,18 @@ impl Write for Direct<'_> {
         }
     }
 
-    /// Waits until all that was written is on the medium.
+    /// Nothing: there is no buffer. See [`Direct::sync`].
     fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        Ok(())
+    }
+}
+
+impl Drop for Direct<'_> {
+    /// Whoever else has the file may read what is not aligned.
+    fn drop(&mut self) {
+        if self.direct {
+            let _ = self.set(false);
+        }
     }
 }
 
@@ -111,14 +128,19 @@ mod tests {
             let path = dir.path().join(turn.to_string());
             let file = region::create(&path).unwrap();
             let mut direct = Direct::new(&file);
+            let past_the_cache = || fcntl_getfl(&file).unwrap().contains(OFlags::DIRECT);
+            assert_eq!(past_the_cache(), direct.direct, "what it says of itself");
             let mut expected = Vec::new();
             for (len, byte) in lens.into_iter().zip(1..) {
                 let piece = Aligned::of(&vec![byte; len]);
                 assert_eq!((piece.as_ptr().addr() % ALIGN, piece.len()), (0, len));
                 direct.write_all(&piece).unwrap();
+                assert_eq!(past_the_cache(), direct.direct, "after {len} bytes");
                 expected.extend_from_slice(&piece);
             }
-            direct.flush().unwrap();
+            direct.sync().unwrap();
+            drop(direct);
+            assert!(!past_the_cache(), "for whoever reads it next");
             assert_eq!(crate::sys::fs::read(&path).unwrap(), expected);
         }
     }

@@ -4,21 +4,27 @@ use crate::error::{Blame, Kind, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 /// Bytes of a disk of which [`Disk::data`] says whether they hold anything.
 pub const PIECE: u64 = 64 << 10;
 
-/// Between two orders to the medium: it can write some ten mebibytes in that time, so that orders are few and large.
+/// How often [`Disk::written_back`] looks whether there is enough for an order to the medium.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Bytes that are worth an order: each ends in a commit of the file system's journal and a flush of the medium's cache.
+const ORDER: u64 = 16 << 20;
 
 /// A new file that knows where anything but zeros was written to it, so that nobody has to read it to find out.
 #[derive(Debug)]
 pub struct Disk {
     file: File,
+    path: PathBuf,
     data: Mutex<Vec<bool>>,
+    /// Bytes written since the last order to the medium.
+    fresh: AtomicU64,
 }
 
 impl Disk {
@@ -27,7 +33,14 @@ impl Disk {
     /// # Errors
     /// [`Kind::Environment`], naming the path.
     pub fn create(path: &Path) -> Result<Self> {
-        Ok(Self { file: create(path)?, data: Mutex::default() })
+        let (file, path) = (create(path)?, path.to_owned());
+        Ok(Self { file, path, data: Mutex::default(), fresh: AtomicU64::default() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sets the length; bytes that were never written read as zeros and take no space.
@@ -35,7 +48,7 @@ impl Disk {
     /// # Errors
     /// [`Kind::Environment`].
     pub fn set_len(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).blame(Kind::Environment, || format!("making a file of {len} bytes"))
+        self.file.set_len(len).blame(Kind::Environment, || format!("giving {} {len} bytes", self.path.display()))
     }
 
     /// For each [`PIECE`] of the first `len` bytes whether anything but zeros was written to it.
@@ -46,12 +59,33 @@ impl Disk {
         data
     }
 
-    /// Does work that writes to the disk, as [`written_back`] says.
+    /// Does work that writes to the disk, while what it wrote already goes to the medium, which is slower than processors:
+    /// who syncs only afterwards waits for all of it at once. When this returns a value, all of it is there.
     ///
     /// # Errors
-    /// Those of the work, [`Kind::Environment`] when the medium fails.
+    /// Those of the work; [`Kind::Environment`], naming the path, when the medium fails: the kernel may tell that once, so
+    /// a later sync is no proof.
     pub fn written_back<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        written_back(&self.file, work)
+        std::thread::scope(|scope| {
+            let (working, ended) = mpsc::channel::<()>();
+            let orders = scope.spawn(move || {
+                while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PAUSE) {
+                    if self.fresh.load(Ordering::Relaxed) >= ORDER {
+                        self.fresh.store(0, Ordering::Relaxed);
+                        self.file.sync_data()?;
+                    }
+                }
+                Ok(())
+            });
+            let done = work();
+            drop(working);
+            let synced = orders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // What failed is thrown away: nobody waits for the medium to take it.
+            let done = done?;
+            let synced = synced.and_then(|()| self.file.sync_data());
+            synced.blame(Kind::Environment, || format!("writing {}", self.path.display()))?;
+            Ok(done)
+        })
     }
 
     /// `len` bytes of the disk from `start` on; what is written there is noted.
@@ -61,6 +95,7 @@ impl Disk {
     }
 
     fn note(&self, mut offset: u64, mut bytes: &[u8]) {
+        self.fresh.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
             let room = usize::try_from(PIECE - offset % PIECE).unwrap_or(usize::MAX);
@@ -146,30 +181,6 @@ impl Seek for Region<'_> {
     }
 }
 
-/// Does work that writes to a file, while what it wrote already goes to the medium, which is slower than processors: who
-/// syncs only afterwards waits for all of it at once. At the end all of it is there.
-///
-/// # Errors
-/// Those of the work; [`Kind::Environment`] when the medium fails: the kernel may tell that once, so a later sync is no
-/// proof.
-pub fn written_back<T>(file: &File, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::thread::scope(|scope| {
-        let (working, ended) = mpsc::channel::<()>();
-        let syncing = scope.spawn(move || {
-            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PAUSE) {
-                file.sync_data()?;
-            }
-            file.sync_data()
-        });
-        let done = work();
-        drop(working);
-        let synced = syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let done = done?;
-        synced.blame(Kind::Environment, || "syncing what was written".into())?;
-        Ok(done)
-    })
-}
-
 /// Makes a new file for reading and writing; it must not exist yet.
 ///
 /// # Errors
@@ -217,9 +228,23 @@ mod tests {
         assert_eq!(refused.unwrap_err().to_string(), "no");
         // What cannot be synced: a pipe.
         let (_reader, writer) = std::io::pipe().unwrap();
-        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
-        let failed = written_back(&pipe, || Ok(())).unwrap_err();
-        assert_eq!(crate::error::kind_of(&failed), Kind::Environment);
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let pipe = Disk { file, path: "the/pipe".into(), data: Mutex::default(), fresh: AtomicU64::default() };
+        let failed = pipe.written_back(|| Ok(())).unwrap_err();
+        assert_eq!(
+            (crate::error::kind_of(&failed), failed.to_string()),
+            (Kind::Environment, "writing the/pipe".into())
+        );
+        // The orders' own failures are told too, whatever came after them.
+        pipe.fresh.store(ORDER, Ordering::Relaxed);
+        let waited = pipe.written_back(|| {
+            let end = std::time::Instant::now() + Duration::from_secs(60);
+            while pipe.fresh.load(Ordering::Relaxed) > 0 && std::time::Instant::now() < end {
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
+        assert!(waited.is_err() && pipe.fresh.load(Ordering::Relaxed) == 0);
     }
 
     #[test]

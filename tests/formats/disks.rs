@@ -158,6 +158,7 @@ fn qemu_img_reads_the_same_disk() {
             let at = random.next() % (size - len as u64 + 1);
             disk.region(at, len as u64).write_all(&random.noise(len)).unwrap();
         }
+        // As `image::forms` writes it, whose tests hold it to the same bytes.
         let used = disk.data(size);
         let mut out = qcow2::tables(size, &used).unwrap();
         for at in (0..).zip(&used).filter(|(_, used)| **used).map(|(cluster, _): (u64, _)| cluster * CLUSTER) {

@@ -144,8 +144,8 @@ pub fn read_and_pack(content: &Content) -> Result<Body> {
     Ok(Body::Flat(content.read()?.into()))
 }
 
-/// Bytes of a large file that are in memory at a time, besides what they were packed to: whole extents, enough for all
-/// cores.
+/// Bytes of a large file that are packed at a time, whole extents, enough for all cores; as many are read ahead. What they
+/// were packed to stays in memory besides.
 const WINDOW: usize = 64 * EXTENT;
 
 /// Packs a file's bytes. Equal bytes give equal bodies, whatever the number of threads.
