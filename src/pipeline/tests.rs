@@ -46,9 +46,14 @@ fn locked(fixture: &Fixture, packages: &str, lines: &str) -> Locked {
     );
     std::fs::write(&path, text).unwrap();
     let spec = spec::load(&path, &dir.join("overlays")).unwrap();
-    let lock = fixture.resolve(&spec, None).unwrap().lock;
-    std::fs::write(spec.lock_path(), lock.to_text().unwrap()).unwrap();
+    write_lock(fixture, &spec);
     bind(spec).unwrap()
+}
+
+/// Resolves a spec and writes its lock beside it.
+fn write_lock(fixture: &Fixture, spec: &Spec) {
+    let lock = fixture.resolve(spec, None).unwrap().lock;
+    std::fs::write(spec.lock_path(), lock.to_text().unwrap()).unwrap();
 }
 
 fn context(fixture: &Fixture) -> Context<'static> {
@@ -155,8 +160,7 @@ fn a_container_that_a_machine_preloads_needs_its_own_lock() {
     let fixture = house();
     let container = locked(&fixture, "\"app\"", "");
     let machine = fixture.spec_with(&["app"], "preload = [\"tool\"]\n");
-    let lock = fixture.resolve(&machine, None).unwrap().lock;
-    std::fs::write(machine.lock_path(), lock.to_text().unwrap()).unwrap();
+    write_lock(&fixture, &machine);
     let bound = bind(machine.clone()).unwrap();
     assert_eq!(bound.containers().len(), 1);
 
@@ -177,8 +181,7 @@ fn a_container_that_cannot_be_had_is_told_once() {
     let fixture = house();
     let container = locked(&fixture, "\"app\"", "");
     let machine = fixture.spec_with(&["more"], "preload = [\"tool\"]\n");
-    let lock = fixture.resolve(&machine, None).unwrap().lock;
-    std::fs::write(machine.lock_path(), lock.to_text().unwrap()).unwrap();
+    write_lock(&fixture, &machine);
     let path = container.spec().lock_path();
     let text = std::fs::read_to_string(&path).unwrap();
     let digest = container.packages(spec::requests::Use::Image).find(|package| package.name == "app").unwrap().sha256;
